@@ -1,0 +1,74 @@
+//! Errors, coarse on purpose: a kind says what to do next, the message says everything else.
+//!
+//! The kind alone drives retries and exit codes, and survives the wire; the message names what, where (URL, chunk
+//! index, key of the job) and the numbers; a hint names the flag or key to change.
+
+use serde::{Deserialize, Serialize};
+
+/// What the caller does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Fix the request: the job, a flag, a permission, an address.
+    Invalid,
+    /// Try again, or free what is full: the store or the function could not do it now.
+    Unavailable,
+    /// Look at the data: a chunk is damaged, or holds nothing that could answer.
+    Data,
+    /// Report it: voxmill broke a promise of its own.
+    Internal,
+}
+
+/// One failed request, in a form that can be sent back from a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What the caller does next.
+    pub kind: Kind,
+    /// One clear sentence: what, where, with which numbers.
+    pub message: String,
+    /// What would help, where something would: a flag, a key, a command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    /// The request can't be carried out as it stands.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    /// The store or the function can't do it now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unavailable, message)
+    }
+
+    /// The data can't be what it claims to be.
+    pub fn data(message: impl Into<String>) -> Self {
+        Self::new(Kind::Data, message)
+    }
+
+    /// voxmill broke a promise of its own.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, message)
+    }
+
+    /// Adds what would help.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Puts `context: ` before the message, to say where it happened.
+    pub fn at(mut self, context: impl std::fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+}

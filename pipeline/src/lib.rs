@@ -1,0 +1,6 @@
+//! What the coordinator and the function agree on: the job and its plan, the tasks and their receipts, the arrays and
+//! the keys of everything a run reads and writes.
+
+mod error;
+
+pub use error::{Error, Kind, Result};
