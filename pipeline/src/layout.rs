@@ -1,0 +1,80 @@
+//! Every key a run reads or writes below its output, built here and nowhere else.
+//!
+//! ```text
+//! labels.zarr/  result.zarr/  objects.parquet  histogram.json  run.json      what the user opens
+//! .voxmill/plan.json                                  created once; two plans never share an output
+//! .voxmill/lock                                       held by the one coordinator
+//! .voxmill/receipts/<stage fingerprint>/<first unit>  created once, after the data it speaks of
+//! .voxmill/state/<stage fingerprint>                  what the stage's advance decided
+//! .voxmill/scratch/<stage fingerprint>/<unit>         one object per unit
+//! .voxmill/manifest.json                              what stays of plan and receipts after success
+//! ```
+
+/// The folder of the run's own state.
+pub const RUN: &str = ".voxmill";
+/// The plan.
+pub const PLAN: &str = ".voxmill/plan.json";
+/// The lock file of a coordinator on a local disk.
+pub const LOCK: &str = ".voxmill/lock";
+/// All receipts.
+pub const RECEIPTS: &str = ".voxmill/receipts";
+/// All states.
+pub const STATES: &str = ".voxmill/state";
+/// All scratch objects.
+pub const SCRATCH: &str = ".voxmill/scratch";
+/// The manifest of a finished run.
+pub const MANIFEST: &str = ".voxmill/manifest.json";
+
+/// The label image (an OME-Zarr group).
+pub const LABELS: &str = "labels.zarr";
+/// The image of a job that ends otherwise (an OME-Zarr group).
+pub const IMAGE: &str = "result.zarr";
+/// The object table.
+pub const OBJECTS: &str = "objects.parquet";
+/// The histogram and statistics of the input.
+pub const HISTOGRAM: &str = "histogram.json";
+/// Provenance.
+pub const RUN_REPORT: &str = "run.json";
+
+/// The metadata document of a Zarr v3 array or group.
+pub const ZARR_METADATA: &str = "zarr.json";
+
+/// The receipt of a stage's segment that starts at `first`.
+pub fn receipt(stage: &str, first: u64) -> String {
+    format!("{RECEIPTS}/{stage}/{first:012}.json")
+}
+
+/// What a stage's advance decided.
+pub fn state(stage: &str) -> String {
+    format!("{STATES}/{stage}.json")
+}
+
+/// The scratch object of a stage's unit.
+pub fn scratch(stage: &str, unit: u64) -> String {
+    format!("{SCRATCH}/{stage}/{unit:012}")
+}
+
+/// The partial histogram of a stage's segment that starts at `first`.
+pub fn tally(stage: &str, first: u64) -> String {
+    format!("{SCRATCH}/{stage}/tally-{first:012}")
+}
+
+/// What a stage's advance worked out that is too large for its state.
+pub fn digest(stage: &str) -> String {
+    format!("{SCRATCH}/{stage}/digest")
+}
+
+/// The array a stage leaves for the next one (before a barrier, where that is cheaper than computing it again).
+pub fn spilled_array(stage: &str) -> String {
+    format!("{SCRATCH}/{stage}/array")
+}
+
+/// Working files of a unit that did not fit in memory; gone when the unit is done.
+pub fn overflow(stage: &str, unit: u64) -> String {
+    format!("{SCRATCH}/{stage}/overflow-{unit:012}")
+}
+
+/// The array of level `level` in an output group.
+pub fn level(group: &str, level: usize) -> String {
+    format!("{group}/{level}")
+}

@@ -1,0 +1,224 @@
+//! Ops: the steps of a job as the kernels of `voxel` take them, and the arithmetic of running several in one pass.
+//!
+//! A [`Step`] is what the user wrote; an [`Op`] is what the plan carries, with taps computed and radii resolved, so that
+//! every worker runs the very same numbers. `label` and `objects` are no ops: they end a chain and belong to
+//! [`map`](crate::map) and [`reduce`](crate::reduce).
+
+use serde::{Deserialize, Serialize};
+use voxel::filter::{self, Boundary};
+use voxel::morphology::{self, Ball, Outside};
+use voxel::threshold::{self, Threshold};
+use voxel::{AnyVolume, Dtype, Extent, Region};
+
+use crate::Result;
+use crate::step::{self, Rule, Step};
+
+/// One step of a chain, ready to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum Op {
+    /// Rescales values.
+    Rescale(filter::Rescale),
+    /// Changes the type.
+    Cast {
+        /// The new type.
+        dtype: Dtype,
+    },
+    /// Smooths.
+    Gaussian(filter::Gaussian),
+    /// Takes medians.
+    Median(filter::Median),
+    /// Makes a mask.
+    Threshold(Cut),
+    /// Shrinks the foreground.
+    Erode(Element),
+    /// Grows the foreground.
+    Dilate(Element),
+    /// Erodes, then dilates.
+    Open(Element),
+    /// Dilates, then erodes.
+    Close(Element),
+}
+
+/// Where a threshold cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cut {
+    /// As written in the job.
+    Fixed(Threshold),
+    /// Above a value that is chosen from the histogram of what comes in, once all of it has been seen.
+    Chosen {
+        /// How it is chosen.
+        by: Choice,
+        /// Inside is what is not above.
+        invert: bool,
+    },
+}
+
+/// How a threshold is chosen from a histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// Otsu's method.
+    Otsu,
+    /// A percentile, 0 to 100.
+    Percentile(f64),
+}
+
+/// A structuring element and what lies outside the image.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Element {
+    ball: Ball,
+    outside: Outside,
+}
+
+impl Op {
+    /// The op of a step, or `None` for the steps that end a chain.
+    pub fn compile(step: &Step, planar: bool) -> Result<Option<Op>> {
+        let element = |m: &step::Morphology| Element {
+            ball: Ball { radius: m.ball },
+            outside: match m.outside {
+                step::Outside::Ignore => Outside::Ignore,
+                step::Outside::Zero => Outside::Zero,
+            },
+        };
+        Ok(Some(match step {
+            Step::Rescale(r) => {
+                Op::Rescale(filter::Rescale { multiply: r.multiply, divide: r.divide, add: r.add, invert: r.invert })
+            }
+            Step::Cast(c) => Op::Cast { dtype: c.dtype },
+            Step::Gaussian(g) => {
+                let sigma = g.sigma.resolve(planar, 0.0)?;
+                Op::Gaussian(filter::Gaussian::new(sigma, g.truncate, boundary(g.mode, g.value)))
+            }
+            Step::Median(m) => {
+                Op::Median(filter::Median { size: m.size.resolve(planar, 1)?, boundary: boundary(m.mode, m.value) })
+            }
+            Step::Threshold(t) => Op::Threshold(Cut::of(t)),
+            Step::Erode(m) => Op::Erode(element(m)),
+            Step::Dilate(m) => Op::Dilate(element(m)),
+            Step::Open(m) => Op::Open(element(m)),
+            Step::Close(m) => Op::Close(element(m)),
+            Step::Label(_) | Step::Objects(_) => return Ok(None),
+        }))
+    }
+
+    /// Voxels around a voxel that decide its value, along z, y, x.
+    pub fn halo(&self, extent: Extent) -> [usize; 3] {
+        match self {
+            Op::Rescale(_) | Op::Cast { .. } | Op::Threshold(_) => [0; 3],
+            Op::Gaussian(g) => g.halo(),
+            Op::Median(m) => m.halo(),
+            Op::Erode(e) | Op::Dilate(e) => e.ball.halo(extent),
+            Op::Open(e) | Op::Close(e) => e.ball.halo(extent).map(|h| 2 * h),
+        }
+    }
+
+    /// The type it gives for `input`.
+    pub fn output_dtype(&self, input: Dtype) -> Dtype {
+        match self {
+            Op::Rescale(_) | Op::Gaussian(_) => input.averaged(),
+            Op::Cast { dtype } => *dtype,
+            Op::Median(_) => input,
+            Op::Threshold(_) | Op::Erode(_) | Op::Dilate(_) | Op::Open(_) | Op::Close(_) => Dtype::Bool,
+        }
+    }
+
+    /// The voxels of `out`, from a box that holds `out` grown by the halo. `chosen` is the threshold of a
+    /// [`Cut::Chosen`].
+    pub fn apply(&self, input: AnyVolume, out: Region, extent: Extent, chosen: Option<f64>) -> AnyVolume {
+        match self {
+            Op::Rescale(r) => filter::rescale(input, out, r),
+            Op::Cast { dtype } => filter::cast(input, out, *dtype),
+            Op::Gaussian(g) => filter::gaussian(input, out, extent, g),
+            Op::Median(m) => filter::median(input, out, extent, m),
+            Op::Threshold(cut) => threshold::threshold(input, out, &cut.resolve(chosen)),
+            Op::Erode(e) => morphology::erode(input, out, extent, e.ball, e.outside),
+            Op::Dilate(e) => morphology::dilate(input, out, extent, e.ball, e.outside),
+            Op::Open(e) => morphology::open(input, out, extent, e.ball, e.outside),
+            Op::Close(e) => morphology::close(input, out, extent, e.ball, e.outside),
+        }
+    }
+
+    /// Bytes of voxels alive at once while [`Op::apply`] runs, input and output included.
+    pub fn peak_bytes(&self, dtype: Dtype, input: Region, out: Region, extent: Extent) -> usize {
+        match self {
+            Op::Rescale(r) => r.peak_bytes(dtype, input, out),
+            Op::Cast { dtype: to } => filter::cast_peak_bytes(dtype, *to, input, out),
+            Op::Gaussian(g) => g.peak_bytes(dtype, input, out),
+            Op::Median(m) => m.peak_bytes(dtype, input, out),
+            Op::Threshold(_) => threshold::peak_bytes(dtype, input, out),
+            Op::Erode(e) | Op::Dilate(e) => morphology::peak_bytes(dtype, input, out, extent, e.ball),
+            Op::Open(e) | Op::Close(e) => morphology::open_close_peak_bytes(dtype, input, out, extent, e.ball),
+        }
+    }
+
+    /// Million voxels a second on one thread, roughly: what segments, and the choice between spilling and computing
+    /// again, are sized by. Measured on the kernels' own benchmarks to one digit.
+    pub fn rate(&self) -> f64 {
+        1e6 * match self {
+            Op::Rescale(_) | Op::Cast { .. } => 400.0,
+            Op::Threshold(_) => 800.0,
+            Op::Gaussian(g) => 600.0 / g.taps.iter().map(Vec::len).sum::<usize>().max(1) as f64,
+            Op::Median(m) => 2000.0 / m.size.iter().product::<usize>() as f64,
+            Op::Erode(_) | Op::Dilate(_) => 40.0,
+            Op::Open(_) | Op::Close(_) => 20.0,
+        }
+    }
+}
+
+fn boundary(mode: step::Mode, value: Option<step::Number>) -> Boundary {
+    match mode {
+        step::Mode::Reflect => Boundary::Reflect,
+        step::Mode::Nearest => Boundary::Nearest,
+        step::Mode::Mirror => Boundary::Mirror,
+        step::Mode::Constant => Boundary::Constant(value.map_or(0.0, |v| v.0)),
+    }
+}
+
+impl Cut {
+    fn of(threshold: &step::Threshold) -> Self {
+        let invert = threshold.invert;
+        match threshold.rule {
+            Rule::Above(a) => Cut::Fixed(Threshold::above(a).inverted(invert)),
+            Rule::Below(b) => Cut::Fixed(Threshold::below(b).inverted(invert)),
+            Rule::Between(a, b) => Cut::Fixed(Threshold::between(a, b).inverted(invert)),
+            Rule::Otsu => Cut::Chosen { by: Choice::Otsu, invert },
+            Rule::Percentile(p) => Cut::Chosen { by: Choice::Percentile(p), invert },
+        }
+    }
+
+    fn resolve(&self, chosen: Option<f64>) -> Threshold {
+        match *self {
+            Cut::Fixed(threshold) => threshold,
+            // NaN lets nothing in; the stage that chooses fails before it leaves nothing chosen.
+            Cut::Chosen { invert, .. } => Threshold::above(chosen.unwrap_or(f64::NAN)).inverted(invert),
+        }
+    }
+}
+
+/// What each op of a chain reads so that the last one can give `out`: the first entry is what the chain reads, the
+/// last is `out` itself. Every region is clipped to the image, where the op's own boundary rule takes over.
+pub fn regions(ops: &[Op], out: Region, extent: Extent) -> Vec<Region> {
+    let mut regions = vec![out; ops.len() + 1];
+    for (i, op) in ops.iter().enumerate().rev() {
+        regions[i] = regions[i + 1].grown(op.halo(extent), extent.shape);
+    }
+    regions
+}
+
+/// The type after each op, starting with `input` itself.
+pub fn dtypes(ops: &[Op], input: Dtype) -> Vec<Dtype> {
+    let mut dtypes = vec![input];
+    for op in ops {
+        dtypes.push(op.output_dtype(dtypes[dtypes.len() - 1]));
+    }
+    dtypes
+}
+
+/// Bytes of voxels alive at once while a chain runs, its input and output included.
+pub fn chain_peak_bytes(ops: &[Op], input: Dtype, out: Region, extent: Extent) -> usize {
+    let (regions, dtypes) = (regions(ops, out, extent), dtypes(ops, input));
+    let steps = ops.iter().enumerate().map(|(i, op)| op.peak_bytes(dtypes[i], regions[i], regions[i + 1], extent));
+    steps.chain([regions[0].voxels() * input.size()]).max().unwrap_or(0)
+}

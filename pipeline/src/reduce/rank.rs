@@ -1,0 +1,191 @@
+//! Ranges of keys: where to cut them, and the merge of one.
+//!
+//! Objects are numbered by their first voxel. The keys of all closed rows are cut into ranges of about `range_rows`
+//! rows; each is merged by one task that holds a page of each contributor and a batch of finished columns, however many
+//! rows the range turns out to have. A prefix sum over the ranges' counts then gives every object its label.
+
+use std::collections::BTreeMap;
+
+use voxel::table::{ColumnData, Columns, ObjectRow};
+
+use super::{Contribution, Contributor};
+use crate::rows::{RowFile, RowMerge};
+use crate::scratch::{Reader, Tag, Writer, decode_u64s, encode_u64s};
+use crate::store::Store;
+use crate::{Result, layout};
+
+/// Cuts the key space so that each range starts with at most about `range_rows` rows. Gives the first key of every
+/// range; the first is 0.
+pub(crate) fn cut(contributions: &[Contribution], range_rows: u64) -> Vec<u64> {
+    // A run of rows counts where it starts.
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for c in contributions {
+        for (i, key) in c.keys.iter().take(c.keys.len().saturating_sub(1)).enumerate() {
+            runs.push((*key, c.step.min(c.rows - i as u64 * c.step)));
+        }
+    }
+    runs.sort_unstable();
+    let (mut cuts, mut rows) = (vec![0], 0);
+    for (key, run) in runs {
+        if rows > 0 && rows + run > range_rows && cuts.last().is_some_and(|last| *last < key) {
+            cuts.push(key);
+            rows = 0;
+        }
+        rows += run;
+    }
+    cuts
+}
+
+/// The ranges that keys from `first` to `last` fall into.
+pub(crate) fn ranges_of(cuts: &[u64], first: u64, last: u64) -> std::ops::Range<usize> {
+    cuts.partition_point(|c| *c <= first).saturating_sub(1)..cuts.partition_point(|c| *c <= last)
+}
+
+/// Writes, for every range, who contributes to it.
+pub(crate) async fn write_sources(store: &Store, key: &str, cuts: &[u64], from: &[Contribution]) -> Result<()> {
+    let mut sources = vec![Vec::new(); cuts.len()];
+    for c in from {
+        if let (Some(first), Some(last)) = (c.keys.first(), c.keys.last()) {
+            for range in ranges_of(cuts, *first, *last) {
+                sources[range].push(c.from.code());
+            }
+        }
+    }
+    let mut out = Writer::create(store, key).await?;
+    for (range, mut codes) in sources.into_iter().enumerate() {
+        codes.sort_unstable();
+        out.section(Tag::Sources, range as u64, &encode_u64s(&codes)).await?;
+    }
+    out.finish().await?;
+    Ok(())
+}
+
+/// Which objects stay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep {
+    pub(crate) min_voxels: u64,
+    pub(crate) clear_border: bool,
+}
+
+impl Keep {
+    fn keeps(self, row: &ObjectRow) -> bool {
+        row.voxels >= self.min_voxels && !(self.clear_border && row.border_faces > 0)
+    }
+}
+
+/// The ranges to merge, and where their rows are.
+pub(crate) struct Ranges<'a> {
+    pub(crate) store: &'a Store,
+    /// The digest that says who contributes to which range.
+    pub(crate) sources: &'a str,
+    /// The file of a contributor.
+    pub(crate) file: &'a (dyn Fn(Contributor) -> String + Sync),
+    pub(crate) cuts: &'a [u64],
+    /// This stage.
+    pub(crate) stage: &'a str,
+    pub(crate) columns: &'a Columns,
+    pub(crate) keep: Keep,
+    /// Rows of different contributors with one key are one object (its label was given); else every row is an object.
+    pub(crate) joins_keys: bool,
+    /// Finished rows written at a time.
+    pub(crate) batch_rows: usize,
+}
+
+/// The index of a batch of a column.
+pub(crate) fn column_batch(column: usize, batch: u64) -> u64 {
+    (column as u64) << 32 | batch
+}
+
+/// Merges one range; gives the number of objects kept.
+pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
+    let sources = Reader::open(ranges.store, ranges.sources).await?;
+    let codes = decode_u64s(&sources.require(Tag::Sources, range).await?);
+    let low = ranges.cuts[range as usize];
+    let high = ranges.cuts.get(range as usize + 1).copied();
+    let mut files = Vec::with_capacity(codes.len());
+    for code in &codes {
+        let file = Reader::open(ranges.store, &(ranges.file)(Contributor::from_code(*code))).await?;
+        files.push(RowFile::open(file, ranges.columns.kind(), low, high).await?);
+    }
+    // The rank of every row within the range, 0 when it is dropped, for its contributor to look up.
+    let mut ranks: Vec<Vec<u8>> = files.iter().map(|f| f.first_row.to_le_bytes().to_vec()).collect();
+    let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut out = Writer::create(ranges.store, &layout::scratch(ranges.stage, range)).await?;
+    let (mut kept, mut batch, mut batches) = (0u64, ranges.columns.empty(), 0);
+
+    let mut rows = RowMerge::new(files).await?;
+    let mut next = rows.next().await?;
+    while let Some((from, mut row)) = next {
+        next = rows.next().await?;
+        while ranges.joins_keys && next.as_ref().is_some_and(|(_, other)| other.key == row.key) {
+            if let Some((_, other)) = next {
+                row.merge(&other);
+            }
+            next = rows.next().await?;
+        }
+        let keeps = ranges.keep.keeps(&row);
+        kept += u64::from(keeps);
+        if !ranges.joins_keys {
+            let rank = if keeps { kept as u32 } else { 0 };
+            ranks[from].extend_from_slice(&rank.to_le_bytes());
+        }
+        if keeps {
+            *sizes.entry(row.voxels).or_default() += 1;
+            ranges.columns.finish(&row, &mut batch);
+            if kept.is_multiple_of(ranges.batch_rows as u64) {
+                write_batch(&mut batch, &mut batches, ranges.columns, &mut out).await?;
+            }
+        }
+    }
+    if !kept.is_multiple_of(ranges.batch_rows as u64) {
+        write_batch(&mut batch, &mut batches, ranges.columns, &mut out).await?;
+    }
+    if !ranges.joins_keys {
+        for (code, ranks) in codes.iter().zip(&ranks) {
+            out.section(Tag::Ranks, *code, ranks).await?;
+        }
+    }
+    let sizes: Vec<u64> = sizes.into_iter().flat_map(|(size, count)| [size, count]).collect();
+    out.section(Tag::Sizes, 0, &encode_u64s(&sizes)).await?;
+    out.finish().await?;
+    Ok(kept)
+}
+
+async fn write_batch(batch: &mut Vec<ColumnData>, batches: &mut u64, columns: &Columns, out: &mut Writer) -> Result<()> {
+    for (i, column) in std::mem::replace(batch, columns.empty()).into_iter().enumerate() {
+        out.section(Tag::Column, column_batch(i, *batches), &column.encode()).await?;
+    }
+    *batches += 1;
+    Ok(())
+}
+
+/// The final labels of a contributor's closed rows, in their order; 0 for those dropped.
+pub(crate) struct Labels<'a> {
+    pub(crate) store: &'a Store,
+    /// The stage that ranked.
+    pub(crate) rank: &'a str,
+    pub(crate) cuts: &'a [u64],
+    /// Objects before each range.
+    pub(crate) bases: &'a [u64],
+}
+
+impl Labels<'_> {
+    /// Reads the labels of all closed rows of `of`, whose file is `file`.
+    pub(crate) async fn of_closed(&self, of: Contributor, file: &Reader, rows: u64) -> Result<Vec<u64>> {
+        let mut labels = vec![0; rows as usize];
+        let keys = decode_u64s(&file.require(Tag::ClosedKeys, 0).await?);
+        let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(labels) };
+        for range in ranges_of(self.cuts, *first, *last) {
+            let ranked = Reader::open(self.store, &layout::scratch(self.rank, range as u64)).await?;
+            let bytes = ranked.require(Tag::Ranks, of.code()).await?;
+            let (start, ranks) = bytes.split_at_checked(8).ok_or_else(|| ranked.damaged("ranks are cut short"))?;
+            let start = u64::from_le_bytes(std::array::from_fn(|i| start[i])) as usize;
+            let ranks = ranks.chunks_exact(4).map(|r| u32::from_le_bytes(std::array::from_fn(|i| r[i])));
+            for (i, rank) in ranks.enumerate().filter(|(_, rank)| *rank != 0) {
+                let slot = labels.get_mut(start + i).ok_or_else(|| ranked.damaged("it ranks rows that are not there"))?;
+                *slot = self.bases[range] + u64::from(rank);
+            }
+        }
+        Ok(labels)
+    }
+}

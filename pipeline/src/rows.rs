@@ -1,0 +1,179 @@
+//! Object rows on their way through the merge: written in pages sorted by key, read back page by page, and merged from
+//! many files at once without holding more than a page of each.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use voxel::exact_sum::Kind;
+use voxel::table::ObjectRow;
+
+use crate::Result;
+use crate::scratch::{Reader, Tag, Writer, decode_u64s, encode_u64s};
+
+/// Rows in a page. Small, since a merge of thousands of files holds a page of each.
+pub const PAGE_ROWS: usize = 64;
+
+/// Writes sorted rows as the pages of one section kind of a scratch object.
+pub struct PageWriter {
+    tag: Tag,
+    page: Vec<u8>,
+    rows: u64,
+    first_keys: Vec<u64>,
+    last_key: u64,
+}
+
+/// What a [`PageWriter`] wrote.
+pub struct Pages {
+    /// Rows in all.
+    pub rows: u64,
+    /// The key of each page's first row, and after them the key of the last row.
+    pub keys: Vec<u64>,
+}
+
+impl PageWriter {
+    /// Starts writing rows as sections `tag`.
+    pub fn new(tag: Tag) -> Self {
+        Self { tag, page: Vec::new(), rows: 0, first_keys: Vec::new(), last_key: 0 }
+    }
+
+    /// Adds a row, whose key is not smaller than the one before.
+    pub async fn push(&mut self, row: &ObjectRow, to: &mut Writer) -> Result<()> {
+        if self.rows.is_multiple_of(PAGE_ROWS as u64) {
+            self.flush(to).await?;
+            self.first_keys.push(row.key);
+        }
+        row.encode(&mut self.page);
+        self.rows += 1;
+        self.last_key = row.key;
+        Ok(())
+    }
+
+    async fn flush(&mut self, to: &mut Writer) -> Result<()> {
+        if !self.page.is_empty() {
+            to.section(self.tag, self.first_keys.len() as u64 - 1, &self.page).await?;
+            self.page.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes the last page.
+    pub async fn finish(mut self, to: &mut Writer) -> Result<Pages> {
+        self.flush(to).await?;
+        let mut keys = self.first_keys;
+        keys.extend((self.rows > 0).then_some(self.last_key));
+        Ok(Pages { rows: self.rows, keys })
+    }
+}
+
+/// Writes a section with the keys of a file's closed pages, for [`RowFile`].
+pub async fn write_closed_keys(pages: &Pages, to: &mut Writer) -> Result<()> {
+    to.section(Tag::ClosedKeys, 0, &encode_u64s(&pages.keys)).await
+}
+
+/// Decodes a page.
+pub fn decode_page(page: &[u8], kind: Option<Kind>, file: &Reader) -> Result<Vec<ObjectRow>> {
+    let size = ObjectRow::bytes(kind);
+    if !page.len().is_multiple_of(size) {
+        return Err(file.damaged("a page of rows has a part of a row"));
+    }
+    let row = |bytes| ObjectRow::decode(bytes, kind).ok_or_else(|| file.damaged("a row can't be decoded"));
+    page.chunks_exact(size).map(row).collect()
+}
+
+/// The closed rows of one contributor with keys in a range, page after page.
+pub struct RowFile {
+    file: Reader,
+    kind: Option<Kind>,
+    low: u64,
+    high: Option<u64>,
+    next_page: u64,
+    pages: u64,
+    page: std::vec::IntoIter<ObjectRow>,
+    /// Number, within the contributor's closed rows, of the first row at or above `low`.
+    pub first_row: u64,
+}
+
+impl RowFile {
+    /// Opens the closed rows of `file` with `low <= key`, and `key < high` where there is an upper end.
+    pub async fn open(file: Reader, kind: Option<Kind>, low: u64, high: Option<u64>) -> Result<Self> {
+        let mut keys = decode_u64s(&file.require(Tag::ClosedKeys, 0).await?);
+        keys.pop();
+        // The page before the first that starts above `low` may hold rows at `low` or above; with equal keys on both
+        // sides of a page's edge, the one before it too.
+        let next_page = keys.partition_point(|k| *k < low).saturating_sub(1) as u64;
+        let pages = keys.partition_point(|k| high.is_none_or(|high| *k < high)) as u64;
+        let first_row = next_page * PAGE_ROWS as u64;
+        let page = Vec::new().into_iter();
+        let mut this = Self { file, kind, low, high, next_page, pages, page, first_row };
+        this.skip_below().await?;
+        Ok(this)
+    }
+
+    async fn load(&mut self) -> Result<bool> {
+        if self.next_page >= self.pages {
+            return Ok(false);
+        }
+        let bytes = self.file.require(Tag::Closed, self.next_page).await?;
+        self.page = decode_page(&bytes, self.kind, &self.file)?.into_iter();
+        self.next_page += 1;
+        Ok(true)
+    }
+
+    async fn skip_below(&mut self) -> Result<()> {
+        loop {
+            while let Some(row) = self.page.as_slice().first() {
+                if row.key >= self.low {
+                    return Ok(());
+                }
+                self.page.next();
+                self.first_row += 1;
+            }
+            if !self.load().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next row of the range.
+    pub async fn next(&mut self) -> Result<Option<ObjectRow>> {
+        while self.page.len() == 0 {
+            if !self.load().await? {
+                return Ok(None);
+            }
+        }
+        Ok(self.page.next().filter(|row| self.high.is_none_or(|high| row.key < high)))
+    }
+}
+
+/// Merges row files by key.
+pub struct RowMerge {
+    files: Vec<RowFile>,
+    heads: Vec<Option<ObjectRow>>,
+    heap: BinaryHeap<Reverse<(u64, usize)>>,
+}
+
+impl RowMerge {
+    /// Starts a merge.
+    pub async fn new(mut files: Vec<RowFile>) -> Result<Self> {
+        let (mut heads, mut heap) = (Vec::with_capacity(files.len()), BinaryHeap::with_capacity(files.len()));
+        for (i, file) in files.iter_mut().enumerate() {
+            let head = file.next().await?;
+            heap.extend(head.as_ref().map(|row| Reverse((row.key, i))));
+            heads.push(head);
+        }
+        Ok(Self { files, heads, heap })
+    }
+
+    /// The row with the smallest key, and which file it came from (ties: the first file).
+    pub async fn next(&mut self) -> Result<Option<(usize, ObjectRow)>> {
+        let Some(Reverse((_, i))) = self.heap.pop() else { return Ok(None) };
+        let next = self.files[i].next().await?;
+        self.heap.extend(next.as_ref().map(|row| Reverse((row.key, i))));
+        Ok(std::mem::replace(&mut self.heads[i], next).map(|row| (i, row)))
+    }
+
+    /// The files, in the order they were given.
+    pub fn files(&self) -> &[RowFile] {
+        &self.files
+    }
+}
