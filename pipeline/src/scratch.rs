@@ -143,7 +143,7 @@ impl Reader {
         let table = if (length as usize) <= footer {
             bytes.slice(footer - length as usize..footer)
         } else {
-            store.get_range(key, offset..table_end).await?
+            range(store, key, offset..table_end).await?
         };
         if crc32c::crc32c(&table) != crc {
             return Err(damaged("its table fails its checksum"));
@@ -178,7 +178,7 @@ impl Reader {
             Bytes::new()
         } else {
             let end = entry.offset.checked_add(entry.length).ok_or_else(|| self.damaged("a section is too long"))?;
-            self.store.get_range(&self.key, entry.offset..end).await?
+            range(&self.store, &self.key, entry.offset..end).await?
         };
         if bytes.len() as u64 != entry.length || crc32c::crc32c(&bytes) != entry.crc {
             return Err(self.damaged(&format!("section {tag:?} {index} fails its checksum")));
@@ -201,6 +201,11 @@ impl Reader {
     pub fn damaged(&self, why: &str) -> Error {
         damaged(&self.store, &self.key, why)
     }
+}
+
+async fn range(store: &Store, key: &str, range: std::ops::Range<u64>) -> Result<Bytes> {
+    let object = store.get_range(key, range).await?;
+    object.map(|o| o.bytes).ok_or_else(|| damaged(store, key, "it is missing"))
 }
 
 fn damaged(store: &Store, key: &str, why: &str) -> Error {

@@ -60,6 +60,18 @@ impl<T: Copy + Default> Volume<T> {
         Self { region: part, data }
     }
 
+    /// Copies all of `other`, which must lie inside this volume's region, to its place here.
+    pub fn paste(&mut self, other: &Self) {
+        assert!(self.region.contains(&other.region), "{:?} lies in {:?}", other.region, self.region);
+        let width = other.region.shape()[2];
+        for z in other.region.start[0]..other.region.end[0] {
+            for y in other.region.start[1]..other.region.end[1] {
+                let to = self.offset([z, y, other.region.start[2]]);
+                self.data[to..to + width].copy_from_slice(other.row(z, y));
+            }
+        }
+    }
+
     /// Like [`Volume::cropped`], but gives back `self` when there is nothing to cut.
     pub fn into_cropped(self, part: Region) -> Self {
         if self.region == part { self } else { self.cropped(part) }
@@ -160,6 +172,9 @@ macro_rules! with_dtype {
 pub trait AnyElement: Element {
     /// Wraps a typed volume.
     fn wrap(volume: Volume<Self>) -> AnyVolume;
+
+    /// The typed volume inside, where it is of this type.
+    fn unwrap(any: &AnyVolume) -> Option<&Volume<Self>>;
 }
 
 macro_rules! wrap {
@@ -167,6 +182,12 @@ macro_rules! wrap {
         impl AnyElement for $t {
             fn wrap(volume: Volume<Self>) -> AnyVolume {
                 AnyVolume::$variant(volume)
+            }
+            fn unwrap(any: &AnyVolume) -> Option<&Volume<Self>> {
+                match any {
+                    AnyVolume::$variant(volume) => Some(volume),
+                    _ => None,
+                }
             }
         }
         impl From<Volume<$t>> for AnyVolume {
@@ -179,6 +200,22 @@ macro_rules! wrap {
 wrap! { bool, Bool; u8, U8; i8, I8; u16, U16; i16, I16; u32, U32; i32, I32; u64, U64; i64, I64; f32, F32; f64, F64; }
 
 impl AnyVolume {
+    /// A volume of zeros (or `false`).
+    pub fn zeros(dtype: Dtype, region: Region) -> Self {
+        with_dtype!(dtype, T => Volume::<T>::zeros(region).into())
+    }
+
+    /// Copies all of `other`, of the same type and inside this volume's region, to its place here.
+    pub fn paste(&mut self, other: &Self) {
+        fn typed<T: AnyElement>(to: &mut Volume<T>, from: &AnyVolume) {
+            match T::unwrap(from) {
+                Some(from) => to.paste(from),
+                None => panic!("{} can't be pasted into {}", from.dtype(), T::DTYPE),
+            }
+        }
+        with_volume!(self, to => typed(to, other));
+    }
+
     /// The element type.
     pub fn dtype(&self) -> Dtype {
         fn of<T: Element>(_: &Volume<T>) -> Dtype {

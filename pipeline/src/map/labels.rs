@@ -1,0 +1,221 @@
+//! What a block leaves for the label merge, and what it does with the labels that come back.
+//!
+//! Labels of a block are numbered closed ones first, then open ones, each by first voxel: the same order in which a
+//! group numbers its objects, so that blocks and groups look alike to whoever reads them.
+
+use voxel::label::label;
+use voxel::runs::{Runs, of_values};
+use voxel::seam::Plane;
+use voxel::table::{Faces, ObjectRow, measure};
+use voxel::{AnyVolume, Dtype, Region};
+
+use super::{Done, write};
+use crate::grid::{coordinates, face_bit};
+use crate::plan::Ending;
+use crate::plan::memory::BLOCK_ROWS;
+use crate::reduce::down::from_parent;
+use crate::reduce::rank::Labels;
+use crate::reduce::records::Alias;
+use crate::reduce::up::PAGE_RECORDS;
+use crate::reduce::{Contribution, Contributor, Counts};
+use crate::rows::{PageWriter, write_closed_keys};
+use crate::scratch::{Reader, Tag, Writer};
+use crate::task::{Gate, Worker};
+use crate::{Error, Result, layout};
+
+/// Fast, and runs are mostly small numbers already.
+const RUNS_ZSTD_LEVEL: i32 = 1;
+
+/// Labels a block of the mask (which reaches one voxel around the block) and writes its file.
+pub(crate) async fn leave(
+    worker: &Worker,
+    stage: usize,
+    unit: u64,
+    mask: AnyVolume,
+    intensity: Option<AnyVolume>,
+) -> Result<Contribution> {
+    let plan = &worker.plan;
+    let Ending::Label { connectivity, .. } = plan.ending else {
+        return Err(Error::internal("a job without a label step labels"));
+    };
+    let (tree, region) = (plan.tree(), plan.grid.region(unit));
+    let open_faces = tree.open_faces(0, coordinates(unit, tree.blocks));
+    let (runs, faces, closed) = tokio::task::block_in_place(|| {
+        let mut runs = label(&mask, region, connectivity);
+        let faces = touched_faces(&runs, open_faces);
+        let (faces, closed) = closed_first(&mut runs, faces);
+        (runs, faces, closed)
+    });
+
+    let mut out = Writer::create(&worker.store, &layout::scratch(&plan.stages[stage].fingerprint, unit)).await?;
+    let bytes = tokio::task::block_in_place(|| {
+        let mut bytes = Vec::new();
+        runs.encode(&mut bytes);
+        zstd::bulk::compress(&bytes, RUNS_ZSTD_LEVEL)
+    });
+    let bytes = bytes.map_err(|e| Error::internal(format!("runs can't be compressed: {e}")))?;
+    out.section(Tag::Runs, 0, &bytes).await?;
+    for face in (0..6).filter(|face| open_faces & (1 << face) != 0) {
+        let mut bytes = Vec::new();
+        plane(&runs, face, closed).encode(&mut bytes);
+        out.section(Tag::Plane, face as u64, &bytes).await?;
+    }
+    let rows = |labels: std::ops::Range<u32>| {
+        tokio::task::block_in_place(|| {
+            measure(&runs, labels, &mask, Faces::Foreground, intensity.as_ref(), plan.extent)
+        })
+    };
+    let pages = write_rows(Tag::Closed, 1..closed + 1, &rows, &mut out).await?;
+    let open = write_rows(Tag::Open, closed + 1..runs.labels + 1, &rows, &mut out).await?;
+    write_closed_keys(&pages, &mut out).await?;
+    for (page, faces) in faces.chunks(PAGE_RECORDS).enumerate() {
+        let first = page * PAGE_RECORDS;
+        let alias = |(i, faces): (usize, &u8)| {
+            Alias { block: unit, label: (first + i) as u32, faces: *faces, open: (first + i) as u64 }.encode()
+        };
+        let bytes: Vec<u8> = faces.iter().enumerate().flat_map(alias).collect();
+        out.section(Tag::Aliases, page as u64, &bytes).await?;
+    }
+    Counts { closed: pages.rows, open: open.rows, aliases: open.rows }.write(&mut out).await?;
+    out.finish().await?;
+    Ok(Contribution::of(0, unit, pages))
+}
+
+/// Measures the objects that a block's values name and writes their rows, all of them closed, by id.
+pub(crate) async fn leave_rows(worker: &Worker, stage: usize, unit: u64, image: AnyVolume) -> Result<Contribution> {
+    let plan = &worker.plan;
+    let region = plan.grid.region(unit);
+    let (runs, ids) = tokio::task::block_in_place(|| of_values(&image, region));
+    let rows = |labels: std::ops::Range<u32>| {
+        tokio::task::block_in_place(|| {
+            let first = labels.start;
+            let mut rows = measure(&runs, labels, &image, Faces::Value, None, plan.extent);
+            for (i, row) in rows.iter_mut().enumerate() {
+                row.key = ids[first as usize - 1 + i];
+            }
+            rows
+        })
+    };
+    let mut out = Writer::create(&worker.store, &layout::scratch(&plan.stages[stage].fingerprint, unit)).await?;
+    let pages = write_rows(Tag::Closed, 1..runs.labels + 1, &rows, &mut out).await?;
+    write_closed_keys(&pages, &mut out).await?;
+    out.finish().await?;
+    Ok(Contribution::of(0, unit, pages))
+}
+
+/// Writes the rows of some labels, [`BLOCK_ROWS`] at a time.
+async fn write_rows(
+    tag: Tag,
+    labels: std::ops::Range<u32>,
+    rows: &impl Fn(std::ops::Range<u32>) -> Vec<ObjectRow>,
+    out: &mut Writer,
+) -> Result<crate::rows::Pages> {
+    let mut pages = PageWriter::new(tag);
+    for first in labels.clone().step_by(BLOCK_ROWS) {
+        for row in rows(first..labels.end.min(first + BLOCK_ROWS as u32)) {
+            pages.push(&row, out).await?;
+        }
+    }
+    pages.finish(out).await
+}
+
+/// Which of the faces in `open_faces` each label reaches; entry 0 is unused.
+fn touched_faces(runs: &Runs, open_faces: u8) -> Vec<u8> {
+    let region = runs.region;
+    let width = region.shape()[2] as u32;
+    let mut faces = vec![0; runs.labels as usize + 1];
+    for (z, y, row) in runs.by_row() {
+        let mut here = 0;
+        for (axis, at) in [(0, z), (1, y)] {
+            here |= if at == region.start[axis] { face_bit(axis, false) } else { 0 };
+            here |= if at + 1 == region.end[axis] { face_bit(axis, true) } else { 0 };
+        }
+        for run in row {
+            let low = if run.x == 0 { face_bit(2, false) } else { 0 };
+            let high = if run.end() == width { face_bit(2, true) } else { 0 };
+            faces[run.label as usize] |= (here | low | high) & open_faces;
+        }
+    }
+    faces
+}
+
+/// Renumbers labels, closed ones first. Gives the faces of the open ones in their new order, and the number of closed.
+fn closed_first(runs: &mut Runs, faces: Vec<u8>) -> (Vec<u8>, u32) {
+    let closed = faces.iter().skip(1).filter(|f| **f == 0).count() as u32;
+    let (mut next_closed, mut next_open) = (1, closed + 1);
+    let mut new = vec![0; faces.len()];
+    for label in 1..faces.len() {
+        let next = if faces[label] == 0 { &mut next_closed } else { &mut next_open };
+        new[label] = *next;
+        *next += 1;
+    }
+    for run in &mut runs.runs {
+        run.label = new[run.label as usize];
+    }
+    (faces.into_iter().skip(1).filter(|f| *f != 0).collect(), closed)
+}
+
+/// The open labels on one face of the block, numbered from 1; 0 where there is none.
+fn plane(runs: &Runs, face: usize, closed: u32) -> Plane<u32> {
+    let (axis, high) = (face / 2, face % 2 == 1);
+    let (region, shape) = (runs.region, runs.region.shape());
+    let (slow, fast) = [(1, 2), (0, 2), (0, 1)][axis];
+    let at = if high { shape[axis] - 1 } else { 0 };
+    let mut plane = Plane { shape: [shape[slow], shape[fast]], data: vec![0; shape[slow] * shape[fast]] };
+    for (z, y, row) in runs.by_row() {
+        let (z, y) = (z - region.start[0], y - region.start[1]);
+        match axis {
+            2 => {
+                for run in row {
+                    if run.x as usize <= at && at < run.end() as usize {
+                        plane.data[z * shape[1] + y] = run.label - closed;
+                    }
+                }
+            }
+            _ if [z, y][axis] == at => {
+                let start = if axis == 0 { y } else { z } * shape[2];
+                for run in row {
+                    plane.data[start + run.x as usize..start + run.end() as usize].fill(run.label - closed);
+                }
+            }
+            _ => {}
+        }
+    }
+    plane
+}
+
+/// Writes the final labels of a block.
+pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, unit: u64) -> Result<Done> {
+    let plan = &worker.plan;
+    let state = worker.state_before(stage).await?;
+    let output = plan.output.as_ref().ok_or_else(|| Error::internal("a label job has no output"))?;
+    let region = plan.grid.region(unit);
+    let file = Reader::open(&worker.store, &layout::scratch(plan.rows_stage(), unit)).await?;
+    let counts = Counts::read(&file).await?;
+    let this = Contributor { level: 0, unit };
+    let ranked = Labels { store: &worker.store, rank: plan.rank_stage(), cuts: &state.cuts, bases: &state.bases };
+    let mut labels = ranked.of_closed(this, &file, counts.closed).await?;
+    if counts.open > 0 {
+        labels.extend(from_parent(&worker.store, plan.tree(), plan.down_stage(1), this, counts.open).await?);
+    }
+    let bytes = file.require(Tag::Runs, 0).await?;
+    let permit = gate.compute().await?;
+    let spec = crate::array::ArraySpec { dtype: state.label_dtype(), ..output.spec.clone() };
+    let image = tokio::task::block_in_place(|| paint(&bytes, region, &labels, spec.dtype))
+        .ok_or_else(|| file.damaged("its runs can't be decoded"))?;
+    drop((permit, labels));
+    let written = write(worker, gate, &layout::level(&output.group, 0), &spec, &image, region).await?;
+    Ok(Done { written, ..Done::default() })
+}
+
+fn paint(bytes: &[u8], region: Region, labels: &[u64], dtype: Dtype) -> Option<AnyVolume> {
+    // A run is a few bytes: three numbers of at most five each, and each row's count.
+    let bytes_max = region.voxels().div_ceil(2) * 15 + region.voxels() + 64;
+    let bytes = zstd::bulk::decompress(bytes, bytes_max).ok()?;
+    let runs = Runs::decode(region, &bytes)?;
+    (runs.labels as usize == labels.len()).then_some(())?;
+    Some(match dtype {
+        Dtype::U64 => runs.paint(|label| labels[label as usize - 1]).into(),
+        _ => runs.paint(|label| labels[label as usize - 1] as u32).into(),
+    })
+}

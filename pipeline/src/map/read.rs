@@ -1,0 +1,104 @@
+//! Reading a box of an array, part by part.
+
+use futures::StreamExt;
+use futures::stream;
+use voxel::{AnyVolume, Region};
+
+use super::Done;
+use crate::array::{Array, ChunkCache};
+use crate::plan::memory::READ_PART_BYTES;
+use crate::task::{Gate, Worker};
+use crate::{Error, Result};
+
+/// Reads `region` of the image the job sees, from the input.
+pub(super) async fn input(worker: &Worker, gate: &Gate, region: Region, done: &mut Done) -> Result<AnyVolume> {
+    let image = boxed(&worker.input, &worker.cache, gate, worker.plan.in_input(region), Some(done)).await?;
+    Ok(at(image, region))
+}
+
+/// Reads `region` of what an earlier stage left.
+pub(super) async fn spilled(worker: &Worker, gate: &Gate, stage: usize, region: Region) -> Result<AnyVolume> {
+    let array = worker.spilled(stage).await?;
+    boxed(&array, &worker.cache, gate, region, None).await
+}
+
+async fn boxed(
+    array: &Array,
+    cache: &ChunkCache,
+    gate: &Gate,
+    region: Region,
+    mut done: Option<&mut Done>,
+) -> Result<AnyVolume> {
+    let parts = parts(region, array.chunk(), array.dtype().size());
+    let whole = parts.len() == 1;
+    let mut image = if whole { None } else { Some(AnyVolume::zeros(array.dtype(), region)) };
+    let mut fetched = stream::iter(parts.into_iter().map(|part| array.fetch(cache, part))).buffered(2);
+    while let Some(part) = fetched.next().await {
+        let part = part?;
+        if let Some(done) = &mut done {
+            done.missing_chunks += part.missing() as u64;
+            done.read.extend(part.versions().iter().cloned());
+        }
+        let permit = gate.compute().await?;
+        tokio::task::block_in_place(|| {
+            let part = part.decode()?;
+            match &mut image {
+                Some(image) => image.paste(&part),
+                None => image = Some(part),
+            }
+            Ok::<_, Error>(())
+        })?;
+        drop(permit);
+    }
+    image.ok_or_else(|| Error::internal("a region of no voxels was read"))
+}
+
+/// The same voxels with coordinates that start where `region` does.
+fn at(image: AnyVolume, region: Region) -> AnyVolume {
+    let mut image = image;
+    voxel::with_volume!(&mut image, volume => volume.region = region);
+    image
+}
+
+/// Cuts a box into boxes of whole chunks (where the box has whole chunks) of about [`READ_PART_BYTES`], in C order.
+fn parts(region: Region, chunk: [usize; 3], voxel_bytes: usize) -> Vec<Region> {
+    let mut size = chunk.map(|c| c.max(1));
+    for axis in [2, 1, 0] {
+        let bytes = size.iter().product::<usize>() * voxel_bytes;
+        let times = (READ_PART_BYTES as usize / bytes.max(1)).max(1);
+        let chunks = region.end[axis].div_ceil(size[axis]) - region.start[axis] / size[axis];
+        size[axis] *= times.min(chunks);
+    }
+    let first: [usize; 3] = std::array::from_fn(|a| region.start[a] / chunk[a].max(1) * chunk[a].max(1));
+    let steps = |a: usize| (first[a]..region.end[a]).step_by(size[a]);
+    let mut parts = Vec::new();
+    for z in steps(0) {
+        for y in steps(1) {
+            for x in steps(2) {
+                parts.extend(Region::new([z, y, x], size).intersection(&region));
+            }
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_tile_the_region_along_chunk_borders() {
+        for (region, chunk) in [
+            (Region { start: [3, 0, 7], end: [70, 200, 129] }, [32, 64, 64]),
+            (Region { start: [0, 0, 0], end: [1, 5000, 5000] }, [1, 512, 512]),
+            (Region { start: [5, 6, 7], end: [6, 7, 8] }, [4, 4, 4]),
+        ] {
+            let parts = parts(region, chunk, 2);
+            assert_eq!(parts.iter().map(Region::voxels).sum::<usize>(), region.voxels());
+            for part in &parts {
+                assert!(region.contains(part));
+                assert!((0..3).all(|a| part.start[a] == region.start[a] || part.start[a] % chunk[a] == 0));
+            }
+        }
+    }
+}

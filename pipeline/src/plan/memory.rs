@@ -1,0 +1,307 @@
+//! What every stage holds in memory, before anything runs.
+//!
+//! The sum is over what is really there at once: the process itself, decoded chunks kept for neighbours, blocks being
+//! computed (as many as threads), one more being read or written meanwhile. Each op says what it allocates; labels are
+//! counted at their worst, every other voxel an object. `--memory` is compared with the largest stage, and the same
+//! numbers become the [`Limits`] that the worker keeps.
+
+use serde::{Deserialize, Serialize};
+use voxel::table::ObjectRow;
+use voxel::{Region, exact_sum, label, runs};
+
+use super::{Counted, Ending, Leaves, Pass, Plan, Source, StageKind};
+use crate::grid::Tree;
+use crate::rows::PAGE_ROWS;
+use crate::{Error, Result, op};
+
+/// The process with nothing loaded: program, runtime, allocator, buffers of the codecs. Measured with `measure` jobs
+/// on tiny inputs, rounded up.
+const PROCESS_BYTES: u64 = 24 << 20;
+/// Stacks, codec contexts and buffers of one thread.
+const THREAD_BYTES: u64 = 6 << 20;
+/// A block is read in parts of about this size, so that raw and decoded bytes never lie beside each other whole.
+pub const READ_PART_BYTES: u64 = 4 << 20;
+/// Parts of a block being read at once: one on its way, one being decoded, one being copied.
+const READ_PARTS: u64 = 3;
+/// Object rows of a block that are gathered at once; more objects mean more passes over the runs, not more memory.
+pub const BLOCK_ROWS: usize = 1 << 14;
+/// Finished rows of the object table that are gathered before they are written.
+pub const BATCH_ROWS: usize = 1 << 14;
+/// What a partial histogram takes.
+const TALLY_BYTES: u64 = 3 << 20;
+
+/// What a worker may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Bytes for the whole process.
+    pub memory_bytes: u64,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Bytes one join of a group may hold before it goes through buckets; by default a share of the memory.
+    pub merge_bytes: Option<u64>,
+}
+
+impl Resources {
+    fn process_bytes(&self) -> u64 {
+        PROCESS_BYTES + self.threads as u64 * THREAD_BYTES
+    }
+
+    fn merge_bytes(&self) -> u64 {
+        let share = self.memory_bytes.saturating_sub(self.process_bytes()) / (2 * self.threads as u64);
+        self.merge_bytes.unwrap_or(share)
+    }
+}
+
+/// What the worker keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Blocks, groups or ranges computed at once.
+    pub at_once: usize,
+    /// Bytes of decoded chunks kept for reuse.
+    pub cache_bytes: u64,
+    /// Bytes one join of a group may hold.
+    pub merge_bytes: u64,
+}
+
+/// What one stage holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageMemory {
+    /// At most.
+    pub bytes: u64,
+    /// And what keeps it so.
+    pub limits: Limits,
+    /// Units at once if memory were no matter.
+    pub at_once_wanted: usize,
+}
+
+/// What a run holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Projection {
+    /// The largest stage.
+    pub bytes: u64,
+    /// Every stage.
+    pub stages: Vec<StageMemory>,
+}
+
+impl Projection {
+    /// True when no stage runs fewer units at once than there are threads for.
+    pub fn keeps_threads_busy(&self) -> bool {
+        self.stages.iter().all(|s| s.limits.at_once == s.at_once_wanted)
+    }
+}
+
+/// Projects every stage of a plan.
+///
+/// # Errors
+/// Invalid when a stage can't run even one unit at a time within `memory_bytes`.
+pub fn project(plan: &Plan, resources: &Resources) -> Result<Projection> {
+    let mut stages = Vec::with_capacity(plan.stages.len());
+    for stage in &plan.stages {
+        let needs = needs(plan, &stage.kind, resources);
+        stages.push(needs.within(resources).ok_or_else(|| {
+            let least = resources.process_bytes() + needs.unit + needs.beside;
+            Error::invalid(format!(
+                "{} needs {} with blocks of {:?} voxels, but --memory is {}",
+                plan.stage_name(stage),
+                mib(least),
+                plan.grid.largest(),
+                mib(resources.memory_bytes)
+            ))
+            .hint(format!("give it --memory {}MiB, or smaller blocks: --chunks 64, --shards none", least.div_ceil(1 << 20)))
+        })?);
+    }
+    let bytes = stages.iter().map(|s| s.bytes).max().unwrap_or(0);
+    Ok(Projection { bytes, stages })
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+/// What a stage holds, by part.
+#[derive(Clone, Copy, Default)]
+struct Needs {
+    /// Each unit being computed.
+    unit: u64,
+    /// The one unit that is read or written beside them.
+    beside: u64,
+    /// Decoded chunks that a later block would have to decode again.
+    useful_cache: u64,
+    /// Units there are.
+    units: u64,
+}
+
+impl Needs {
+    /// As many units at once as there are threads, or as fit; the rest of the memory, as far as useful, for the cache.
+    fn within(&self, resources: &Resources) -> Option<StageMemory> {
+        let fixed = resources.process_bytes() + self.beside;
+        let threads = (resources.threads as u64).min(self.units.max(1));
+        let fit = resources.memory_bytes.checked_sub(fixed)? / self.unit.max(1);
+        let at_once = fit.min(threads);
+        if at_once == 0 {
+            return None;
+        }
+        let bytes = fixed + at_once * self.unit;
+        let cache_bytes = self.useful_cache.min(resources.memory_bytes - bytes);
+        let limits = Limits { at_once: at_once as usize, cache_bytes, merge_bytes: resources.merge_bytes() };
+        Some(StageMemory { bytes: bytes + cache_bytes, limits, at_once_wanted: threads as usize })
+    }
+}
+
+fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
+    let rows = row_bytes(plan);
+    let block = plan.grid.largest();
+    let voxels = block.iter().product::<usize>() as u64;
+    let tree = plan.tree();
+    match kind {
+        StageKind::Map(pass) => map_needs(plan, pass),
+        StageKind::Seam => {
+            // A face, the facing one with its rim, and the pairs found.
+            let face = largest_face(block);
+            Needs { unit: face * (4 + 8 + 4 + 2 * 24) + (1 << 20), units: plan.grid.units(), ..Needs::default() }
+        }
+        StageKind::Up { level } => {
+            let worst = open_objects_max(plan, tree, *level) * (3 * rows + 512) + (1 << 20);
+            Needs { unit: worst.min(resources.merge_bytes() + (4 << 20)), units: tree.units(*level), ..Needs::default() }
+        }
+        StageKind::Down { level } => {
+            let worst = open_objects_max(plan, tree, *level) * 16 + (1 << 20);
+            Needs { unit: worst, units: tree.units(*level), ..Needs::default() }
+        }
+        StageKind::Rank => {
+            let counts = plan.grid.counts();
+            // A range of first voxels reaches over a layer of blocks and the groups above it, seldom into a second;
+            // ids of given objects may come from anywhere.
+            let contributors = match plan.ending {
+                Ending::Objects => plan.grid.units(),
+                _ => (3 * (counts[1] * counts[2]) as u64).min(2 * plan.grid.units()),
+            };
+            let pages = contributors * (PAGE_ROWS as u64 * 2 * rows + 512);
+            let batch = BATCH_ROWS as u64 * 8 * 32 * 2;
+            Needs { unit: pages + batch + 4 * plan.merge.range_rows, units: u64::MAX, ..Needs::default() }
+        }
+        StageKind::Relabel => {
+            let labels = objects_max(plan, voxels) * 8;
+            let painted = voxels * 8 + object_bytes(plan, 8);
+            let runs = label::peak_bytes(Region::whole(block)) as u64;
+            Needs { unit: runs * 2 + labels + painted, units: plan.grid.units(), ..Needs::default() }
+        }
+        StageKind::Table => {
+            // One column at a time: its values, its encoded pages, and the batch being read.
+            let unit = plan.merge.group_rows * 8 * 3 + BATCH_ROWS as u64 * 16;
+            Needs { unit: unit + (4 << 20), units: u64::MAX, ..Needs::default() }
+        }
+        StageKind::Publish => Needs { unit: plan.merge.group_rows * 8 + 4 * TALLY_BYTES, units: 1, ..Needs::default() },
+    }
+}
+
+fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
+    let block = middle_block(plan);
+    let voxels = block.voxels() as u64;
+    let ops = plan.ops_of(pass);
+    let (input_dtype, chunk) = match pass.source {
+        Source::Input => (plan.input.dtype, plan.input.chunk),
+        Source::Stage(_) => (plan.dtype_before(pass.ops.0), super::build::spilled_chunks(plan.grid)),
+    };
+    // Faces are counted against the voxels around a block, so labels and rows look one voxel further.
+    let rim = usize::from(matches!(pass.leaves, Leaves::Labels | Leaves::Rows));
+    let out = block.grown([rim; 3], plan.extent.shape);
+    let regions = op::regions(ops, out, plan.extent);
+    let read = (regions[0].voxels() * input_dtype.size()) as u64;
+    let chunk_bytes = (chunk.iter().product::<usize>() * input_dtype.size()) as u64;
+    let parts = READ_PARTS * chunk_bytes.max(READ_PART_BYTES);
+
+    let last = plan.dtype_before(pass.ops.1);
+    let out_bytes = (out.voxels() * last.size()) as u64;
+    let intensity = match plan.intensity() {
+        Some(dtype) if pass.leaves == Leaves::Labels => voxels * dtype.size() as u64,
+        _ => 0,
+    };
+    let counted_before = pass.counts.iter().any(|c| matches!(c.of, Counted::Before(_)));
+    let tallies = pass.counts.len() as u64 * TALLY_BYTES + u64::from(counted_before) * TALLY_BYTES;
+    let chain = op::chain_peak_bytes(ops, input_dtype, out, plan.extent) as u64 + intensity;
+    let leaving = match pass.leaves {
+        Leaves::Nothing => 0,
+        Leaves::Array => out_bytes + 3 * chunk_bytes.max(64 * 64 * 64 * last.size() as u64),
+        Leaves::Image => out_bytes + object_bytes(plan, last.size() as u64),
+        Leaves::Labels => out_bytes + intensity + label_bytes(plan, block),
+        Leaves::Rows => {
+            let runs = runs::of_values_peak_bytes(block) as u64;
+            out_bytes + runs + voxels * 5 + BLOCK_ROWS as u64 * row_bytes(plan) * 2
+        }
+    };
+    let unit = chain.max(leaving).max(read + parts) + tallies;
+    let beside = (read + parts).max(if pass.leaves == Leaves::Labels { 0 } else { leaving });
+    Needs { unit, beside, useful_cache: useful_cache(plan, &regions[0], chunk, input_dtype.size()), units: plan.grid.units() }
+}
+
+/// What stays of labelling a block, at its worst: runs and sets, one byte and one number per label, the encoded runs,
+/// and the rows gathered.
+fn label_bytes(plan: &Plan, block: Region) -> u64 {
+    let voxels = block.voxels() as u64;
+    let labels = objects_max(plan, voxels);
+    let encoded = voxels.div_ceil(2) * 4;
+    label::peak_bytes(block) as u64 + labels * 9 + 2 * encoded + BLOCK_ROWS as u64 * row_bytes(plan) * 2
+}
+
+/// More objects than this can't be in so many voxels.
+fn objects_max(plan: &Plan, voxels: u64) -> u64 {
+    match plan.ending {
+        Ending::Label { .. } => voxels.div_ceil(2),
+        _ => voxels,
+    }
+}
+
+/// A row as a value and as bytes.
+fn row_bytes(plan: &Plan) -> u64 {
+    let kind = plan.intensity().map(exact_sum::Kind::of);
+    (size_of::<ObjectRow>() + ObjectRow::bytes(kind)) as u64
+}
+
+/// An output object being encoded: as bytes, and compressed.
+fn object_bytes(plan: &Plan, voxel_bytes: u64) -> u64 {
+    plan.output.as_ref().map_or(0, |o| {
+        let object = o.spec.object_shape().iter().product::<usize>() as u64 * voxel_bytes;
+        let chunk = o.spec.chunks.iter().product::<usize>() as u64 * voxel_bytes;
+        object + 2 * chunk + (1 << 20)
+    })
+}
+
+/// A block of full size that has neighbours on all sides where there are enough blocks.
+fn middle_block(plan: &Plan) -> Region {
+    let (shape, size) = (plan.extent.shape, plan.grid.largest());
+    let start = std::array::from_fn(|a| ((shape[a] - size[a]) / 2 / size[a]) * size[a]);
+    Region::new(start, size)
+}
+
+fn largest_face([z, y, x]: [usize; 3]) -> u64 {
+    (z * y).max(z * x).max(y * x) as u64
+}
+
+/// Open objects that the children of a group can have at most: every other voxel of their faces.
+fn open_objects_max(plan: &Plan, tree: Tree, level: u32) -> u64 {
+    let blocks = tree.blocks_of(level, 0).shape();
+    let child = (plan.merge.fanout as u64).saturating_pow(level - 1);
+    let block = plan.grid.largest().map(|n| n as u64);
+    let side = |axis: usize| block[axis] * child.min(blocks[axis] as u64);
+    let children: u64 = (0..3).map(|a| (blocks[a] as u64).div_ceil(child)).product();
+    let faces = 2 * (side(0) * side(1) + side(0) * side(2) + side(1) * side(2));
+    children * faces.div_ceil(2)
+}
+
+/// Decoded chunks that blocks still to come will read again: a layer of blocks with its halo, where blocks and chunks
+/// don't coincide.
+fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], voxel_bytes: usize) -> u64 {
+    let block = plan.grid.block;
+    let shared = (0..3).any(|a| {
+        plan.grid.counts()[a] > 1
+            && (read.shape()[a] > block[a] || block[a] % chunk[a] != 0 || plan.input.offset[a] % chunk[a] != 0)
+    });
+    let chunk_bytes = (chunk.iter().product::<usize>() * voxel_bytes) as u64;
+    if !shared {
+        return chunk_bytes;
+    }
+    let shape = plan.extent.shape;
+    let covering = |voxels: usize, a: usize| (voxels.div_ceil(chunk[a]) + 1).min(shape[a].div_ceil(chunk[a])) as u64;
+    covering(read.shape()[0], 0) * covering(shape[1], 1) * covering(shape[2], 2) * chunk_bytes
+}
