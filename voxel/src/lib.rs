@@ -10,6 +10,7 @@
 //!
 
 mod dtype;
+pub mod exact_sum;
 mod merge;
 mod region;
 mod volume;
