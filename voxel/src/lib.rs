@@ -10,8 +10,11 @@
 //!
 
 mod dtype;
+pub mod exact_sum;
+pub mod histogram;
 mod merge;
 mod region;
+pub mod threshold;
 mod volume;
 
 pub use dtype::{Dtype, Element};
