@@ -12,9 +12,11 @@
 mod dtype;
 mod merge;
 mod region;
+mod union;
 mod volume;
 
 pub use dtype::{Dtype, Element};
 pub use merge::Merge;
 pub use region::{Extent, Region};
+pub use union::DisjointSets;
 pub use volume::{AnyElement, AnyVolume, Volume};
