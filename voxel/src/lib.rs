@@ -9,10 +9,14 @@
 //! whatever is summed is summed exactly ([`exact_sum`]), so that partial results join in any order ([`Merge`]).
 //!
 
+pub mod label;
+pub mod runs;
+
 mod dtype;
 mod merge;
 mod region;
 mod union;
+mod varint;
 mod volume;
 
 pub use dtype::{Dtype, Element};
