@@ -13,6 +13,7 @@ pub mod label;
 pub mod runs;
 
 mod dtype;
+pub mod exact_sum;
 mod merge;
 mod region;
 mod union;
