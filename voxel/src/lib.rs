@@ -11,6 +11,7 @@
 
 pub mod label;
 pub mod runs;
+pub mod seam;
 pub mod table;
 
 mod dtype;
