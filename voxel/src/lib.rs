@@ -7,17 +7,27 @@
 //! Two ideas run through all of it. A kernel gets a [`Volume`] that knows where in its image it lies and gives back the
 //! part it was asked for, so that a block computed alone equals the same voxels of the whole image, bit for bit. And
 //! whatever is summed is summed exactly ([`exact_sum`]), so that partial results join in any order ([`Merge`]).
-//!
+
+pub mod exact_sum;
+pub mod filter;
+pub mod histogram;
+pub mod label;
+pub mod morphology;
+pub mod runs;
+pub mod seam;
+pub mod table;
+pub mod threshold;
 
 mod dtype;
-pub mod exact_sum;
-pub mod histogram;
 mod merge;
 mod region;
-pub mod threshold;
+mod simd;
+mod union;
+mod varint;
 mod volume;
 
 pub use dtype::{Dtype, Element};
 pub use merge::Merge;
 pub use region::{Extent, Region};
+pub use union::DisjointSets;
 pub use volume::{AnyElement, AnyVolume, Volume};

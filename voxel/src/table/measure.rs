@@ -1,0 +1,198 @@
+//! From the runs of a block to one row per object.
+
+use super::{Intensity, ObjectRow};
+use crate::exact_sum::Kind;
+use crate::runs::{Run, Runs};
+use crate::{AnyVolume, Element, Extent, Merge, Volume, with_volume};
+use std::ops::Range;
+
+/// What makes voxels one object.
+#[derive(Clone, Copy, Debug)]
+pub enum Objects<'a> {
+    /// Being connected, as [`label`](crate::label::label) gives. Foreground that shares a face is one object, so that
+    /// only faces to background count as surface.
+    Components,
+    /// Having the same value, as [`of_values`](crate::runs::of_values) gives together with these ids. A face to any
+    /// other value is surface.
+    Values(&'a [u64]),
+}
+
+/// One row for each label of `labels`, in their order: all that can be known of the objects from the voxels of
+/// `runs.region`. Labels that don't occur have the identity as their row.
+///
+/// - `labels`: only these are measured, so that a block of many objects can be measured within a memory limit, in
+///   several passes. A row takes [`ObjectRow::memory_bytes`].
+/// - `values`: what the runs were found in, at least on their region grown by one voxel and clipped to the image. The
+///   rim lets every voxel count its own six faces, so that rows of neighbouring blocks simply add up.
+/// - `intensity`: the image whose values are summed, at least on the runs' region.
+/// - `extent`: the whole image.
+///
+/// Positions are summed run by run, in closed form; only faces and intensities look at each voxel of a run.
+///
+/// # Panics
+///
+/// When `values` or `intensity` cover less than that, or `objects` has fewer ids than there are labels.
+pub fn measure(
+    runs: &Runs,
+    labels: Range<u32>,
+    values: &AnyVolume,
+    objects: Objects<'_>,
+    intensity: Option<&AnyVolume>,
+    extent: Extent,
+) -> Vec<ObjectRow> {
+    let rim = runs.region.grown([1; 3], extent.shape);
+    assert!(values.region().contains(&rim), "the values cover {rim:?}");
+    let empty = ObjectRow {
+        intensity: intensity.map(|intensity| Intensity::new(Kind::of(intensity.dtype()))),
+        ..ObjectRow::identity()
+    };
+    let mut rows = Rows { first: labels.start, rows: vec![empty; labels.len()] };
+
+    add_positions(&mut rows, runs, extent);
+    match objects {
+        Objects::Components => with_volume!(values, values => {
+            add_faces(&mut rows, runs, values, extent, |_, other| !other.is_foreground());
+        }),
+        Objects::Values(ids) => {
+            rows.set_keys(ids);
+            with_volume!(values, values => {
+                add_faces(&mut rows, runs, values, extent, |own, other| own.key() != other.key());
+            });
+        }
+    }
+    if let Some(intensity) = intensity {
+        assert!(intensity.region().contains(&runs.region), "the intensities cover {:?}", runs.region);
+        with_volume!(intensity, intensity => add_intensities(&mut rows, runs, intensity));
+    }
+    rows.rows
+}
+
+/// The rows of the labels from `first` on.
+struct Rows {
+    first: u32,
+    rows: Vec<ObjectRow>,
+}
+
+impl Rows {
+    /// The row of a run's object, if it is one of those measured in this pass.
+    #[inline(always)]
+    fn of(&mut self, run: &Run) -> Option<&mut ObjectRow> {
+        // A label below the first wraps around to far beyond the last.
+        self.rows.get_mut(run.label.wrapping_sub(self.first) as usize)
+    }
+
+    fn set_keys(&mut self, ids: &[u64]) {
+        for (label, row) in (self.first..).zip(&mut self.rows) {
+            if row.voxels > 0 {
+                row.key = ids[label as usize - 1];
+            }
+        }
+    }
+}
+
+/// Key (of the first voxel), voxels, sums, products and box.
+fn add_positions(rows: &mut Rows, runs: &Runs, extent: Extent) {
+    for (z, y, in_row) in runs.by_row() {
+        for run in in_row {
+            let Some(row) = rows.of(run) else { continue };
+            let x = runs.region.start[2] + run.x as usize;
+            let at = [z as u64, y as u64, x as u64];
+            let len = u64::from(run.len);
+            row.key = row.key.min(extent.linear([z, y, x]));
+            row.voxels += len;
+            for axis in 0..3 {
+                row.start[axis] = row.start[axis].min(at[axis]);
+                row.end[axis] = row.end[axis].max(at[axis] + if axis == 2 { len } else { 1 });
+            }
+
+            // With x = at[2] + i: the sums of i and of i squared over i in 0..len.
+            let n = u128::from(len);
+            let i = n * (n - 1) / 2;
+            let ii = n * (n - 1) * (2 * n - 1) / 6;
+            let [z, y, x0] = at.map(u128::from);
+            let x = x0 * n + i;
+            let xx = x0 * (x0 * n + 2 * i) + ii;
+            for (sum, more) in row.sums.iter_mut().zip([z * n, y * n, x]) {
+                *sum += more;
+            }
+            for (sum, more) in row.products.iter_mut().zip([z * z * n, z * y * n, z * x, y * y * n, y * x, xx]) {
+                *sum += more;
+            }
+        }
+    }
+}
+
+/// Surface and border faces along the axes the image has; `differs(own, other)` says whether a face between the two
+/// values is surface.
+fn add_faces<T: Element>(
+    rows: &mut Rows,
+    runs: &Runs,
+    values: &Volume<T>,
+    extent: Extent,
+    differs: impl Fn(T, T) -> bool + Copy,
+) {
+    let x_of_row = values.region.start[2];
+    for (z, y, in_row) in runs.by_row() {
+        if in_row.is_empty() {
+            continue;
+        }
+        let own_row = values.row(z, y);
+        // The rows that share faces with this one; `None` outside the image.
+        let mut beside = [None; 4];
+        let mut sides = 0;
+        for axis in extent.axes().take_while(|axis| *axis < 2) {
+            for step in [-1, 1] {
+                let mut at = [z, y];
+                beside[sides] = at[axis].checked_add_signed(step).filter(|to| *to < extent.shape[axis]).map(|to| {
+                    at[axis] = to;
+                    values.row(at[0], at[1])
+                });
+                sides += 1;
+            }
+        }
+        for run in in_row {
+            let Some(row) = rows.of(run) else { continue };
+            let x = runs.region.start[2] + run.x as usize;
+            let end = x + run.len as usize;
+            let own = own_row[x - x_of_row];
+            for side in &beside[..sides] {
+                match side {
+                    None => row.border_faces += u64::from(run.len),
+                    Some(side) => {
+                        row.surface_faces += count(&side[x - x_of_row..end - x_of_row], |v| differs(own, v));
+                    }
+                }
+            }
+            let ends = [x.checked_sub(1), Some(end).filter(|end| *end < extent.shape[2])];
+            for beyond in ends {
+                match beyond {
+                    None => row.border_faces += 1,
+                    Some(beyond) => row.surface_faces += u64::from(differs(own, own_row[beyond - x_of_row])),
+                }
+            }
+        }
+    }
+}
+
+/// How many values satisfy `is`. Counted in bytes, as many at once as the widest register holds.
+#[inline(always)]
+fn count<T: Copy>(values: &[T], is: impl Fn(T) -> bool) -> u64 {
+    values.chunks(255).map(|chunk| u64::from(chunk.iter().fold(0u8, |n, v| n.wrapping_add(u8::from(is(*v)))))).sum()
+}
+
+fn add_intensities<T: Element>(rows: &mut Rows, runs: &Runs, intensity: &Volume<T>) {
+    let offset = runs.region.start[2] - intensity.region.start[2];
+    for (z, y, in_row) in runs.by_row() {
+        for run in in_row {
+            let Some(Some(sums)) = rows.of(run).map(|row| row.intensity.as_mut()) else { continue };
+            let voxels = &intensity.row(z, y)[offset + run.x as usize..offset + run.end() as usize];
+            sums.moments.add_run(voxels);
+            for v in voxels {
+                if v.is_finite() {
+                    sums.min_key = sums.min_key.min(v.key());
+                    sums.max_key = sums.max_key.max(v.key());
+                }
+            }
+        }
+    }
+}
