@@ -10,8 +10,10 @@
 //!
 
 mod dtype;
+pub mod filter;
 mod merge;
 mod region;
+mod simd;
 mod volume;
 
 pub use dtype::{Dtype, Element};
