@@ -21,4 +21,4 @@ pub use median::Median;
 pub use rescale::Rescale;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -12,6 +12,7 @@
 mod dtype;
 pub mod filter;
 mod merge;
+pub mod morphology;
 mod region;
 mod simd;
 mod volume;

@@ -47,9 +47,10 @@ impl Median {
         if self.size == [1; 3] {
             return if input == out { read } else { read + out.voxels() * dtype.size() };
         }
-        let lines = Window::new(self, out).lines_len() * dtype.size();
-        let sorted = if self.by_network(dtype) { lines } else { 0 };
-        read + out.voxels() * dtype.size() + lines + sorted
+        let lines = Window::new(self, out).lines_len();
+        let wires = LANES * self.size.iter().product::<usize>();
+        let temporary = if self.by_network(dtype) { 2 * lines + wires } else { lines };
+        read + (out.voxels() + temporary) * dtype.size()
     }
 
     fn by_network(&self, dtype: Dtype) -> bool {
