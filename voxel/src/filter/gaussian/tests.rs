@@ -1,0 +1,123 @@
+use super::super::testing::{random_volume, sub_boxes};
+use super::*;
+use crate::simd::tests::on_baseline;
+
+const MODES: [Boundary; 4] = [Boundary::Reflect, Boundary::Nearest, Boundary::Mirror, Boundary::Constant(2.5)];
+
+/// The definition, one voxel at a time, without intermediate rounding.
+fn twin(gaussian: &Gaussian, input: &AnyVolume) -> Vec<f64> {
+    let shape = input.region().shape();
+    let mut image: Vec<f64> = with_volume!(input, v => v.data.iter().map(|v| v.to_f64()).collect());
+    for axis in 0..3 {
+        let taps = &gaussian.taps[axis];
+        if taps.is_empty() {
+            continue;
+        }
+        let extent = Extent { shape, planar: false };
+        image = (0..image.len())
+            .map(|i| {
+                let at = extent.at(i as u64);
+                let value = |k: usize| {
+                    let index = (at[axis] + k) as isize - (taps.len() / 2) as isize;
+                    let mut from = at;
+                    match gaussian.boundary.index(index, shape[axis]) {
+                        Some(index) => {
+                            from[axis] = index;
+                            image[extent.linear(from) as usize]
+                        }
+                        None => 2.5,
+                    }
+                };
+                (0..taps.len()).map(|k| value(k) * taps[k]).sum()
+            })
+            .collect();
+    }
+    image
+}
+
+fn values(volume: &AnyVolume) -> Vec<f64> {
+    with_volume!(volume, v => v.data.iter().map(|v| v.to_f64()).collect())
+}
+
+#[test]
+fn stays_within_the_promised_error_of_the_definition() {
+    let shapes = [[5, 6, 7], [1, 9, 40], [1, 1, 1], [4, 1, 33], [7, 3, 1], [3, 5, 17]];
+    for (i, shape) in shapes.into_iter().enumerate() {
+        for dtype in Dtype::ALL {
+            for boundary in MODES {
+                for sigma in [[0.0; 3], [1.0; 3], [0.0, 2.0, 0.5], [0.7, 0.0, 3.0]] {
+                    let input = random_volume(dtype, Region::whole(shape), i as u64);
+                    let gaussian = Gaussian::new(sigma, 4.0, boundary);
+                    let region = input.region();
+                    let output = gaussian.apply(input.clone(), region, Extent { shape, planar: false });
+                    assert_eq!(output.dtype(), dtype.averaged());
+                    let largest = values(&input).into_iter().fold(2.5, |a: f64, v| a.max(v.abs()));
+                    for (got, expected) in values(&output).into_iter().zip(twin(&gaussian, &input)) {
+                        let rounding = if dtype == Dtype::F64 { 0.0 } else { (expected as f32).to_f64() - expected };
+                        let bound = if dtype == Dtype::F64 { 1e-14 } else { 2e-7 };
+                        let error = (got - expected).abs() - rounding.abs();
+                        assert!(error <= bound * largest, "{dtype} {boundary:?} {sigma:?} {got} {expected}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_part_equals_the_same_part_of_the_whole() {
+    for shape in [[6, 7, 50], [1, 30, 35], [20, 3, 2]] {
+        for dtype in [Dtype::U8, Dtype::I64, Dtype::F32, Dtype::F64, Dtype::Bool] {
+            for boundary in MODES {
+                let extent = Extent { shape, planar: shape[0] == 1 };
+                let gaussian = Gaussian::new([0.8, 2.0, 1.5], 3.0, boundary);
+                let input = random_volume(dtype, extent.region(), 5);
+                let whole = gaussian.apply(input.clone(), extent.region(), extent);
+                for part in sub_boxes(shape, 6) {
+                    let read = input.cropped(part.grown(gaussian.halo(), shape));
+                    assert_eq!(gaussian.apply(read, part, extent), whole.cropped(part));
+                    assert_eq!(gaussian.apply(input.clone(), part, extent), whole.cropped(part));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn baseline_and_avx2_give_equal_bits() {
+    let extent = Extent { shape: [6, 9, 70], planar: false };
+    let gaussian = Gaussian::new([1.0, 0.6, 2.0], 4.0, Boundary::Mirror);
+    for dtype in Dtype::ALL {
+        let input = random_volume(dtype, extent.region(), 9);
+        let here = gaussian.apply(input.clone(), extent.region(), extent);
+        let baseline = on_baseline(|| gaussian.apply(input, extent.region(), extent));
+        assert_eq!(here.to_le_bytes(), baseline.to_le_bytes(), "{dtype}");
+    }
+}
+
+#[test]
+fn nan_spreads_over_the_window_and_no_farther() {
+    let shape = [1, 1, 12];
+    let mut voxels = vec![1.0f32; 12];
+    voxels[5] = f32::NAN;
+    let gaussian = Gaussian::new([0.0, 0.0, 0.5], 4.0, Boundary::Reflect);
+    let extent = Extent { shape, planar: true };
+    let input = Volume::new(extent.region(), voxels).into();
+    let nan: Vec<bool> = values(&gaussian.apply(input, extent.region(), extent)).iter().map(|v| v.is_nan()).collect();
+    assert_eq!(nan, std::array::from_fn::<_, 12, _>(|x| (3..=7).contains(&x)));
+}
+
+#[test]
+fn kernels_are_scipys() {
+    // scipy.ndimage._filters._gaussian_kernel1d(1.0, 0, 4), its upper half.
+    let gaussian = Gaussian::new([1.0, 0.0, 0.1], 4.0, Boundary::Reflect);
+    let expected =
+        [0.3989434693560978, 0.24197144565660073, 0.05399112742070441, 0.004431861620031266, 0.00013383062461474175];
+    assert_eq!(gaussian.halo(), [4, 0, 0]);
+    for (k, expected) in expected.into_iter().enumerate() {
+        assert!((gaussian.taps[0][4 + k] - expected).abs() < 1e-16);
+        assert_eq!(gaussian.taps[0][4 + k], gaussian.taps[0][4 - k]);
+    }
+    let wire = serde_json::to_string(&gaussian).unwrap_or_default();
+    assert_eq!(serde_json::from_str::<Gaussian>(&wire).ok(), Some(gaussian));
+}

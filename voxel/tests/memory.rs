@@ -1,0 +1,92 @@
+//! The promise of every `peak_bytes`: never below what is allocated at once, and not far above.
+//!
+//! An allocator that counts per thread watches the operations at work.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use voxel::filter::{Boundary, Gaussian, Median, Rescale, cast, cast_peak_bytes};
+use voxel::morphology::{Ball, Outside, close, dilate, erode};
+use voxel::{AnyVolume, Dtype, Extent, Region, Volume, with_dtype};
+
+struct Counting;
+
+thread_local! {
+    static ALIVE: Cell<usize> = const { Cell::new(0) };
+    static PEAK: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every request goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let alive = ALIVE.get().wrapping_add(layout.size());
+        ALIVE.set(alive);
+        PEAK.set(PEAK.get().max(alive));
+        // SAFETY: the caller keeps the allocator's contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        ALIVE.set(ALIVE.get().wrapping_sub(layout.size()));
+        // SAFETY: the caller keeps the allocator's contract.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Runs `op` on a volume made on this thread, and holds the promise against what was allocated.
+fn promised(name: &str, dtype: Dtype, input: Region, promise: usize, op: impl FnOnce(AnyVolume) -> AnyVolume) {
+    ALIVE.set(0);
+    let volume: AnyVolume = with_dtype!(dtype, T => Volume::<T>::zeros(input).into());
+    PEAK.set(ALIVE.get());
+    let output = op(volume);
+    let allocated = PEAK.get();
+    drop(output);
+    // A few kilobytes of tables and lanes are not voxels.
+    assert!(allocated <= promise + (24 << 10), "{name} {dtype}: {allocated} bytes, {promise} promised");
+    assert!(promise as f64 <= allocated as f64 * 1.15, "{name} {dtype}: {allocated} bytes, {promise} promised");
+}
+
+#[test]
+fn promised_peaks_hold() {
+    let extent = Extent { shape: [60, 200, 90], planar: false };
+    let out = Region::new([5, 10, 0], [40, 150, 80]);
+    let grown = |halo: [usize; 3]| [out.grown(halo, extent.shape), extent.region()];
+    for dtype in Dtype::ALL {
+        for sigma in [[0.0; 3], [1.0; 3], [3.0, 0.0, 2.0], [0.0, 2.0, 0.0]] {
+            let gaussian = Gaussian::new(sigma, 4.0, Boundary::Reflect);
+            for input in grown(gaussian.halo()) {
+                let promise = gaussian.peak_bytes(dtype, input, out);
+                promised("gaussian", dtype, input, promise, |v| gaussian.apply(v, out, extent));
+            }
+        }
+        for size in [[1; 3], [3; 3], [3, 5, 3], [1, 1, 31]] {
+            let median = Median { size, boundary: Boundary::Mirror };
+            for input in grown(median.halo()) {
+                let promise = median.peak_bytes(dtype, input, out);
+                promised("median", dtype, input, promise, |v| median.apply(v, out, extent));
+            }
+        }
+        for input in grown([0; 3]) {
+            let rescale = Rescale::default();
+            let promise = rescale.peak_bytes(dtype, input, out);
+            promised("rescale", dtype, input, promise, |v| rescale.apply(v, out));
+            for to in Dtype::ALL {
+                promised("cast", dtype, input, cast_peak_bytes(dtype, to, input, out), |v| cast(v, out, to));
+            }
+        }
+        for radius in [0.0, 3.0, 300.0] {
+            let ball = Ball { radius };
+            for input in grown(ball.halo(extent)) {
+                let promise = ball.peak_bytes(dtype, input, out, extent);
+                promised("dilate", dtype, input, promise, |v| dilate(v, out, extent, ball));
+                promised("erode", dtype, input, promise, |v| erode(v, out, extent, ball, Outside::Zero));
+            }
+            for input in grown(ball.halo_twice(extent)) {
+                let promise = ball.peak_bytes_twice(dtype, input, out, extent);
+                promised("close", dtype, input, promise, |v| close(v, out, extent, ball, Outside::Ignore));
+            }
+        }
+    }
+}
