@@ -2,5 +2,8 @@
 //! the keys of everything a run reads and writes.
 
 mod error;
+mod fault;
+pub mod job;
+pub mod step;
 
 pub use error::{Error, Kind, Result};

@@ -1,0 +1,428 @@
+//! The steps of a job: what each one takes, its parameters with their defaults, and what is refused before anything
+//! runs.
+//!
+//! A step is data: parsed once, checked once ([`Step::validate`] for the numbers, [`output_dtypes`] for the types),
+//! then trusted. What computes it is the crate `voxel`, and turning these parameters into taps, radii and windows is
+//! the planner's. How a step is written, as TOML, as JSON or on one line, is [`crate::job`]'s.
+//!
+//! The documentation of the variants and fields below is also what the JSON Schema and [`help_steps`] say to users.
+
+mod catalog;
+mod check;
+mod number;
+mod per_axis;
+
+use crate::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use voxel::Dtype;
+
+pub use catalog::help_steps;
+pub(crate) use catalog::{Parameter, keys, later_parameters, op_names, parameters};
+pub use number::Number;
+pub(crate) use number::json_number;
+pub use per_axis::PerAxis;
+
+/// One operation of a job. Each reads the image the step before it left and gives an image of the same shape.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum Step {
+    /// Rescales values: v * multiply / divide + add, then 1 - v where invert is set. Twin: numpy arithmetic in
+    /// float64, rounded once to float32 (float64 stays).
+    Rescale(Rescale),
+    /// Changes the voxel type: to integers half to even, saturating, NaN to 0; to bool v != 0, NaN to false.
+    /// Twin: numpy.rint, numpy.clip and astype.
+    Cast(Cast),
+    /// Smooths with a Gaussian, giving float32 (float64 for float64). Twin: scipy.ndimage.gaussian_filter.
+    Gaussian(Gaussian),
+    /// Takes the median of a box around each voxel, same type; NaN sorts last. Twin: scipy.ndimage.median_filter.
+    Median(Median),
+    /// Makes a mask, giving bool; NaN is never inside before invert. Twin: numpy comparisons,
+    /// skimage.filters.threshold_otsu and numpy.percentile.
+    Threshold(Threshold),
+    /// Shrinks the foreground by a ball. Twin: skimage.morphology.binary_erosion, or with outside = zero
+    /// scipy.ndimage.binary_erosion.
+    Erode(Morphology),
+    /// Grows the foreground by a ball. Twin: skimage.morphology.binary_dilation, scipy.ndimage.binary_dilation.
+    Dilate(Morphology),
+    /// Erodes, then dilates: removes what the ball does not fit into. Twin: skimage.morphology.binary_opening, or
+    /// with outside = zero scipy.ndimage.binary_opening.
+    Open(Morphology),
+    /// Dilates, then erodes: closes gaps the ball does not fit into. Twin: skimage.morphology.binary_closing, or
+    /// with outside = zero scipy.ndimage.binary_closing.
+    Close(Morphology),
+    /// Numbers the connected components of the foreground 1..N by first voxel in C order, and measures them; gives
+    /// uint32, uint64 when needed. Twin: scipy.ndimage.label.
+    Label(Label),
+    /// Measures the objects of a label image, whose ids are kept; 0 is background. Twin:
+    /// skimage.measure.regionprops_table.
+    Objects(Objects),
+}
+
+/// Parameters of `rescale`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rescale {
+    /// Factor applied first.
+    pub multiply: f64,
+    /// Divisor applied next; not 0.
+    pub divide: f64,
+    /// Number added next.
+    pub add: f64,
+    /// Gives 1 - v after the rest.
+    pub invert: bool,
+}
+
+impl Default for Rescale {
+    fn default() -> Self {
+        Self { multiply: 1.0, divide: 1.0, add: 0.0, invert: false }
+    }
+}
+
+/// Parameters of `cast`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cast {
+    /// The new voxel type by its numpy name: bool, uint8 to uint64, int8 to int64, float32 or float64.
+    #[serde(deserialize_with = "dtype_from_name")]
+    #[schemars(schema_with = "dtype_schema")]
+    pub dtype: Dtype,
+}
+
+/// Parameters of `gaussian`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gaussian {
+    /// Standard deviation in voxels: one number, or z,y,x (y,x for 2-D images); 0 leaves an axis alone.
+    pub sigma: PerAxis<f64>,
+    /// The kernel is cut at this many standard deviations: its radius is int(truncate * sigma + 0.5).
+    #[serde(default = "four")]
+    pub truncate: f64,
+    /// What lies beyond the faces of the volume: reflect, nearest, mirror or constant.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The value beyond the faces; read only with mode = constant, where the default is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Number>,
+}
+
+fn four() -> f64 {
+    4.0
+}
+
+/// Parameters of `median`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Median {
+    /// Width of the box in voxels, odd: one number, or z,y,x (y,x for 2-D images).
+    pub size: PerAxis<usize>,
+    /// What lies beyond the faces of the volume: reflect, nearest, mirror or constant.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The value beyond the faces; read only with mode = constant, where the default is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Number>,
+}
+
+/// What a filter sees beyond the faces of the volume; the names and meanings are scipy.ndimage's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Mode {
+    /// `d c b a | a b c d | d c b a`: half-sample symmetric.
+    #[default]
+    Reflect,
+    /// `a a a a | a b c d | d d d d`: the edge value.
+    Nearest,
+    /// `d c b | a b c d | c b a`: whole-sample symmetric.
+    Mirror,
+    /// One value everywhere.
+    Constant,
+}
+
+/// Parameters of `threshold`, with the one rule that was chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "ThresholdKeys", into = "ThresholdKeys")]
+pub struct Threshold {
+    /// Which values are inside.
+    pub rule: Rule,
+    /// Swaps inside and outside, after the comparison: NaN, which fails every comparison, then is inside.
+    pub invert: bool,
+}
+
+/// Which values a threshold lets in. Comparisons are exact, in f64.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// v > a.
+    Above(f64),
+    /// v < b.
+    Below(f64),
+    /// a <= v <= b.
+    Between(f64, f64),
+    /// v > t, with t from Otsu's method (1979) on the whole volume's histogram.
+    Otsu,
+    /// v > t, with t this percentile (0 to 100, numpy's linear) of the whole volume's finite values.
+    Percentile(f64),
+}
+
+/// `threshold` as it is written.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Threshold")]
+struct ThresholdKeys {
+    /// Inside is v > above. Exactly one of above, below, between, method and percentile is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    above: Option<Number>,
+    /// Inside is v < below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    below: Option<Number>,
+    /// Inside is a <= v <= b, for a list a,b.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    between: Option<[Number; 2]>,
+    /// Inside is v > t, with t chosen from the histogram of the whole volume: otsu.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    method: Option<Method>,
+    /// Inside is v > t, with t this percentile (0 to 100) of the whole volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    percentile: Option<f64>,
+    /// Swaps inside and outside, after the comparison.
+    #[serde(default)]
+    invert: bool,
+}
+
+/// How a threshold is chosen from the histogram.
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum Method {
+    /// Otsu's: the largest variance between the two classes.
+    Otsu,
+}
+
+impl TryFrom<ThresholdKeys> for Threshold {
+    type Error = &'static str;
+
+    fn try_from(keys: ThresholdKeys) -> Result<Self, Self::Error> {
+        let rules = [
+            keys.above.map(|a| Rule::Above(a.0)),
+            keys.below.map(|b| Rule::Below(b.0)),
+            keys.between.map(|[a, b]| Rule::Between(a.0, b.0)),
+            keys.method.map(|Method::Otsu| Rule::Otsu),
+            keys.percentile.map(Rule::Percentile),
+        ];
+        let mut rules = rules.into_iter().flatten();
+        match (rules.next(), rules.next()) {
+            (Some(rule), None) => Ok(Self { rule, invert: keys.invert }),
+            (None, _) => Err("needs one of `above`, `below`, `between`, `method` and `percentile`"),
+            _ => Err("takes only one of `above`, `below`, `between`, `method` and `percentile`"),
+        }
+    }
+}
+
+impl From<Threshold> for ThresholdKeys {
+    fn from(threshold: Threshold) -> Self {
+        let mut keys =
+            Self { above: None, below: None, between: None, method: None, percentile: None, invert: threshold.invert };
+        match threshold.rule {
+            Rule::Above(a) => keys.above = Some(Number(a)),
+            Rule::Below(b) => keys.below = Some(Number(b)),
+            Rule::Between(a, b) => keys.between = Some([Number(a), Number(b)]),
+            Rule::Otsu => keys.method = Some(Method::Otsu),
+            Rule::Percentile(p) => keys.percentile = Some(p),
+        }
+        keys
+    }
+}
+
+/// Parameters of `erode`, `dilate`, `open` and `close`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Morphology {
+    /// Radius r of the ball in voxels: every offset with dz^2 + dy^2 + dx^2 <= r^2 (a disc for 2-D images).
+    pub ball: f64,
+    /// What lies beyond the faces of the volume: ignore (it never decides) or zero (background).
+    #[serde(default)]
+    pub outside: Outside,
+}
+
+/// What morphology sees beyond the faces of the volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Outside {
+    /// Never decides: closing never removes, opening never adds (scikit-image).
+    #[default]
+    Ignore,
+    /// Background (scipy).
+    Zero,
+}
+
+/// Parameters of `label`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Label {
+    /// Which neighbours belong together: 6, 18 or 26; in 2-D images 6 means 4, 18 and 26 mean 8, and 4 and 8 may be
+    /// written too.
+    pub connectivity: Connectivity,
+    /// Smaller objects are dropped before numbering.
+    pub min_voxels: u64,
+    /// Drops objects that touch the border of the volume.
+    pub clear_border: bool,
+}
+
+impl Default for Label {
+    fn default() -> Self {
+        Self { connectivity: Connectivity::Six, min_voxels: 1, clear_border: false }
+    }
+}
+
+/// Parameters of `objects`: none yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Objects {}
+
+/// The number of neighbours of a voxel, as written. [`Connectivity::neighbours`] says what it means for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+#[allow(missing_docs)]
+pub enum Connectivity {
+    Four,
+    Six,
+    Eight,
+    Eighteen,
+    TwentySix,
+}
+
+impl Connectivity {
+    /// 6, 18 or 26: the neighbourhood in three dimensions. For a planar image 4 is 6 and 8 is 26, of which one plane
+    /// has exactly those neighbours; a volume takes 6, 18 and 26 only.
+    pub fn neighbours(self, planar: bool) -> Result<u8> {
+        match self {
+            Self::Six => Ok(6),
+            Self::Eighteen => Ok(18),
+            Self::TwentySix => Ok(26),
+            Self::Four if planar => Ok(6),
+            Self::Eight if planar => Ok(26),
+            Self::Four | Self::Eight => Err(Error::invalid(format!(
+                "connectivity {} is for 2-D images, but the image has three axes",
+                u64::from(self)
+            ))
+            .hint("write connectivity = 6, 18 or 26")),
+        }
+    }
+}
+
+impl TryFrom<u64> for Connectivity {
+    type Error = &'static str;
+
+    fn try_from(neighbours: u64) -> Result<Self, Self::Error> {
+        match neighbours {
+            4 => Ok(Self::Four),
+            6 => Ok(Self::Six),
+            8 => Ok(Self::Eight),
+            18 => Ok(Self::Eighteen),
+            26 => Ok(Self::TwentySix),
+            _ => Err("takes 6, 18 or 26 (for 2-D images also 4 or 8)"),
+        }
+    }
+}
+
+impl From<Connectivity> for u64 {
+    fn from(connectivity: Connectivity) -> Self {
+        match connectivity {
+            Connectivity::Four => 4,
+            Connectivity::Six => 6,
+            Connectivity::Eight => 8,
+            Connectivity::Eighteen => 18,
+            Connectivity::TwentySix => 26,
+        }
+    }
+}
+
+impl JsonSchema for Connectivity {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Connectivity".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "integer", "enum": [4, 6, 8, 18, 26] })
+    }
+}
+
+impl Step {
+    /// The op's name as users write it.
+    pub fn op(&self) -> &'static str {
+        match self {
+            Self::Rescale(_) => "rescale",
+            Self::Cast(_) => "cast",
+            Self::Gaussian(_) => "gaussian",
+            Self::Median(_) => "median",
+            Self::Threshold(_) => "threshold",
+            Self::Erode(_) => "erode",
+            Self::Dilate(_) => "dilate",
+            Self::Open(_) => "open",
+            Self::Close(_) => "close",
+            Self::Label(_) => "label",
+            Self::Objects(_) => "objects",
+        }
+    }
+
+    /// The voxel type this step gives for `input`, or an [`Error::invalid`] that says which step gives what. `index`
+    /// counts from 0 (messages count from 1), and `previous` is the step that gives `input`, `None` for the input
+    /// image itself. `label` gives uint32 here; whether it must be uint64 is known only once objects are counted.
+    pub fn output_dtype(&self, input: Dtype, index: usize, previous: Option<&Step>) -> Result<Dtype> {
+        let takes = match self {
+            Self::Rescale(_) | Self::Gaussian(_) => return Ok(input.averaged()),
+            Self::Cast(cast) => return Ok(cast.dtype),
+            Self::Median(_) => return Ok(input),
+            Self::Threshold(_) => return Ok(Dtype::Bool),
+            Self::Erode(_) | Self::Dilate(_) | Self::Open(_) | Self::Close(_) if !input.is_float() => {
+                return Ok(Dtype::Bool);
+            }
+            Self::Label(_) if !input.is_float() => return Ok(Dtype::U32),
+            Self::Objects(_) if input.is_integer() => return Ok(input),
+            Self::Erode(_) | Self::Dilate(_) | Self::Open(_) | Self::Close(_) | Self::Label(_) => "bool or integers",
+            Self::Objects(_) => "integer labels",
+        };
+        let source = match previous {
+            Some(step) => format!("step {index} ({})", step.op()),
+            None => "the input".to_owned(),
+        };
+        let message = format!("step {} ({}) takes {takes}, but gets {input} from {source}", index + 1, self.op());
+        Err(Error::invalid(message).hint(match self {
+            Self::Objects(_) if input == Dtype::Bool => "put a label in its place, which also measures",
+            Self::Objects(_) => "put a cast before it if these are whole-number labels",
+            _ => "put a threshold before it",
+        }))
+    }
+}
+
+/// The voxel type after each step, for an input image of type `input`. The error is [`Step::output_dtype`]'s.
+pub fn output_dtypes(steps: &[Step], input: Dtype) -> Result<Vec<Dtype>> {
+    let mut dtypes = Vec::with_capacity(steps.len());
+    let mut current = input;
+    for (index, step) in steps.iter().enumerate() {
+        current = step.output_dtype(current, index, index.checked_sub(1).map(|before| &steps[before]))?;
+        dtypes.push(current);
+    }
+    Ok(dtypes)
+}
+
+fn dtype_from_name<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Dtype, D::Error> {
+    let name = std::borrow::Cow::<str>::deserialize(from)?;
+    Dtype::from_name(&name).ok_or_else(|| {
+        let names = Dtype::ALL.map(Dtype::name).join(", ");
+        serde::de::Error::custom(format!("takes one of {names}"))
+    })
+}
+
+fn dtype_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "enum": Dtype::ALL.map(Dtype::name) })
+}
+
+#[cfg(test)]
+mod tests;
