@@ -59,7 +59,12 @@ pub fn tally(stage: &str, first: u64) -> String {
     format!("{SCRATCH}/{stage}/tally-{first:012}")
 }
 
-/// What a stage's advance worked out that is too large for its state.
+/// Which contributors' rows fall into which range of a ranking stage.
+pub fn sources(stage: &str) -> String {
+    format!("{SCRATCH}/{stage}/sources")
+}
+
+/// The joined histograms of a stage.
 pub fn digest(stage: &str) -> String {
     format!("{SCRATCH}/{stage}/digest")
 }

@@ -9,7 +9,6 @@ mod read;
 
 use std::collections::BTreeMap;
 
-use voxel::histogram::Tally;
 use voxel::{AnyVolume, Region};
 
 use crate::array::ArraySpec;
@@ -58,7 +57,7 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
     let (image, intensity, partials) = tokio::task::block_in_place(|| {
         let mut partials = Vec::new();
         if let Some(input) = &input {
-            count::add(worker, pass, Counted::Input, input, block, &chosen, &mut partials)?;
+            count::add(plan, pass, Counted::Input, input, block, &chosen, &mut partials);
         }
         let intensity = match &input {
             Some(input) if wants_intensity => Some(input.cropped(block)),
@@ -66,7 +65,7 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
         };
         let start = spilled.or(input).ok_or_else(|| Error::internal("a pass read nothing"))?;
         let image = run(ops, pass.ops.0, start, &regions, worker, &chosen.thresholds);
-        count::add(worker, pass, Counted::Before(pass.ops.1), &image, block, &chosen, &mut partials)?;
+        count::add(plan, pass, Counted::Before(pass.ops.1), &image, block, &chosen, &mut partials);
         Ok::<_, Error>((image, intensity, partials))
     })?;
     done.partials = partials;
@@ -125,9 +124,4 @@ pub(crate) async fn write(
         written.push(Written { key, bytes: len, crc32c });
     }
     Ok(written)
-}
-
-/// A merged first-pass histogram, for [`count`].
-pub(crate) fn empty_tally(dtype: voxel::Dtype) -> Tally {
-    Tally::new(dtype)
 }

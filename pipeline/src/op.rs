@@ -103,6 +103,21 @@ impl Op {
         }))
     }
 
+    /// The step's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Rescale(_) => "rescale",
+            Op::Cast { .. } => "cast",
+            Op::Gaussian(_) => "gaussian",
+            Op::Median(_) => "median",
+            Op::Threshold(_) => "threshold",
+            Op::Erode(_) => "erode",
+            Op::Dilate(_) => "dilate",
+            Op::Open(_) => "open",
+            Op::Close(_) => "close",
+        }
+    }
+
     /// Voxels around a voxel that decide its value, along z, y, x.
     pub fn halo(&self, extent: Extent) -> [usize; 3] {
         match self {
@@ -110,7 +125,7 @@ impl Op {
             Op::Gaussian(g) => g.halo(),
             Op::Median(m) => m.halo(),
             Op::Erode(e) | Op::Dilate(e) => e.ball.halo(extent),
-            Op::Open(e) | Op::Close(e) => e.ball.halo(extent).map(|h| 2 * h),
+            Op::Open(e) | Op::Close(e) => e.ball.halo_twice(extent),
         }
     }
 
@@ -128,13 +143,13 @@ impl Op {
     /// [`Cut::Chosen`].
     pub fn apply(&self, input: AnyVolume, out: Region, extent: Extent, chosen: Option<f64>) -> AnyVolume {
         match self {
-            Op::Rescale(r) => filter::rescale(input, out, r),
+            Op::Rescale(r) => r.apply(input, out),
             Op::Cast { dtype } => filter::cast(input, out, *dtype),
-            Op::Gaussian(g) => filter::gaussian(input, out, extent, g),
-            Op::Median(m) => filter::median(input, out, extent, m),
+            Op::Gaussian(g) => g.apply(input, out, extent),
+            Op::Median(m) => m.apply(input, out, extent),
             Op::Threshold(cut) => threshold::threshold(input, out, &cut.resolve(chosen)),
             Op::Erode(e) => morphology::erode(input, out, extent, e.ball, e.outside),
-            Op::Dilate(e) => morphology::dilate(input, out, extent, e.ball, e.outside),
+            Op::Dilate(e) => morphology::dilate(input, out, extent, e.ball),
             Op::Open(e) => morphology::open(input, out, extent, e.ball, e.outside),
             Op::Close(e) => morphology::close(input, out, extent, e.ball, e.outside),
         }
@@ -148,8 +163,8 @@ impl Op {
             Op::Gaussian(g) => g.peak_bytes(dtype, input, out),
             Op::Median(m) => m.peak_bytes(dtype, input, out),
             Op::Threshold(_) => threshold::peak_bytes(dtype, input, out),
-            Op::Erode(e) | Op::Dilate(e) => morphology::peak_bytes(dtype, input, out, extent, e.ball),
-            Op::Open(e) | Op::Close(e) => morphology::open_close_peak_bytes(dtype, input, out, extent, e.ball),
+            Op::Erode(e) | Op::Dilate(e) => e.ball.peak_bytes(dtype, input, out, extent),
+            Op::Open(e) | Op::Close(e) => e.ball.peak_bytes_twice(dtype, input, out, extent),
         }
     }
 
@@ -177,12 +192,13 @@ fn boundary(mode: step::Mode, value: Option<step::Number>) -> Boundary {
 }
 
 impl Cut {
-    fn of(threshold: &step::Threshold) -> Self {
-        let invert = threshold.invert;
-        match threshold.rule {
-            Rule::Above(a) => Cut::Fixed(Threshold::above(a).inverted(invert)),
-            Rule::Below(b) => Cut::Fixed(Threshold::below(b).inverted(invert)),
-            Rule::Between(a, b) => Cut::Fixed(Threshold::between(a, b).inverted(invert)),
+    fn of(step: &step::Threshold) -> Self {
+        let invert = step.invert;
+        let fixed = |cut| Cut::Fixed(Threshold { cut, invert });
+        match step.rule {
+            Rule::Above(a) => fixed(threshold::Cut::Above(a)),
+            Rule::Below(b) => fixed(threshold::Cut::Below(b)),
+            Rule::Between(a, b) => fixed(threshold::Cut::Between(a, b)),
             Rule::Otsu => Cut::Chosen { by: Choice::Otsu, invert },
             Rule::Percentile(p) => Cut::Chosen { by: Choice::Percentile(p), invert },
         }
@@ -192,7 +208,7 @@ impl Cut {
         match *self {
             Cut::Fixed(threshold) => threshold,
             // NaN lets nothing in; the stage that chooses fails before it leaves nothing chosen.
-            Cut::Chosen { invert, .. } => Threshold::above(chosen.unwrap_or(f64::NAN)).inverted(invert),
+            Cut::Chosen { invert, .. } => Threshold { cut: threshold::Cut::Above(chosen.unwrap_or(f64::NAN)), invert },
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod memory;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use voxel::exact_sum::Kind;
 use voxel::label::Connectivity;
 use voxel::table::Columns;
 use voxel::{Dtype, Extent, Region};
@@ -278,11 +279,16 @@ impl Plan {
 
     /// The columns of the object table.
     pub fn columns(&self) -> Columns {
-        let ids = match self.ending {
-            Ending::Objects => Some(crate::op::dtypes(&self.ops, self.input.dtype)[self.ops.len()]),
-            _ => None,
+        let labels = match self.ending {
+            Ending::Objects => self.dtype_before(self.ops.len()),
+            _ => Dtype::U64,
         };
-        Columns::new(self.extent, ids, self.intensity())
+        Columns::new(self.extent.planar, labels, self.intensity())
+    }
+
+    /// The kind of intensities in object rows.
+    pub fn rows_kind(&self) -> Option<Kind> {
+        self.intensity().map(Kind::of)
     }
 
     /// The ops of a pass.

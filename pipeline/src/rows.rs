@@ -16,6 +16,7 @@ pub const PAGE_ROWS: usize = 64;
 /// Writes sorted rows as the pages of one section kind of a scratch object.
 pub struct PageWriter {
     tag: Tag,
+    kind: Option<Kind>,
     page: Vec<u8>,
     rows: u64,
     first_keys: Vec<u64>,
@@ -31,9 +32,9 @@ pub struct Pages {
 }
 
 impl PageWriter {
-    /// Starts writing rows as sections `tag`.
-    pub fn new(tag: Tag) -> Self {
-        Self { tag, page: Vec::new(), rows: 0, first_keys: Vec::new(), last_key: 0 }
+    /// Starts writing rows, with this kind of intensity, as sections `tag`.
+    pub fn new(tag: Tag, kind: Option<Kind>) -> Self {
+        Self { tag, kind, page: Vec::new(), rows: 0, first_keys: Vec::new(), last_key: 0 }
     }
 
     /// Adds a row, whose key is not smaller than the one before.
@@ -42,7 +43,7 @@ impl PageWriter {
             self.flush(to).await?;
             self.first_keys.push(row.key);
         }
-        row.encode(&mut self.page);
+        row.encode(self.kind, &mut self.page);
         self.rows += 1;
         self.last_key = row.key;
         Ok(())
@@ -76,7 +77,7 @@ pub fn decode_page(page: &[u8], kind: Option<Kind>, file: &Reader) -> Result<Vec
     if !page.len().is_multiple_of(size) {
         return Err(file.damaged("a page of rows has a part of a row"));
     }
-    let row = |bytes| ObjectRow::decode(bytes, kind).ok_or_else(|| file.damaged("a row can't be decoded"));
+    let row = |bytes| ObjectRow::decode(kind, bytes).ok_or_else(|| file.damaged("a row can't be decoded"));
     page.chunks_exact(size).map(row).collect()
 }
 

@@ -3,10 +3,11 @@
 //! Labels of a block are numbered closed ones first, then open ones, each by first voxel: the same order in which a
 //! group numbers its objects, so that blocks and groups look alike to whoever reads them.
 
+use voxel::exact_sum::Kind;
 use voxel::label::label;
 use voxel::runs::{Runs, of_values};
 use voxel::seam::Plane;
-use voxel::table::{Faces, ObjectRow, measure};
+use voxel::table::{ObjectRow, Objects, measure};
 use voxel::{AnyVolume, Dtype, Region};
 
 use super::{Done, write};
@@ -62,11 +63,12 @@ pub(crate) async fn leave(
     }
     let rows = |labels: std::ops::Range<u32>| {
         tokio::task::block_in_place(|| {
-            measure(&runs, labels, &mask, Faces::Foreground, intensity.as_ref(), plan.extent)
+            measure(&runs, labels, &mask, Objects::Components, intensity.as_ref(), plan.extent)
         })
     };
-    let pages = write_rows(Tag::Closed, 1..closed + 1, &rows, &mut out).await?;
-    let open = write_rows(Tag::Open, closed + 1..runs.labels + 1, &rows, &mut out).await?;
+    let kind = plan.rows_kind();
+    let pages = write_rows(Tag::Closed, kind, 1..closed + 1, &rows, &mut out).await?;
+    let open = write_rows(Tag::Open, kind, closed + 1..runs.labels + 1, &rows, &mut out).await?;
     write_closed_keys(&pages, &mut out).await?;
     for (page, faces) in faces.chunks(PAGE_RECORDS).enumerate() {
         let first = page * PAGE_RECORDS;
@@ -88,16 +90,11 @@ pub(crate) async fn leave_rows(worker: &Worker, stage: usize, unit: u64, image: 
     let (runs, ids) = tokio::task::block_in_place(|| of_values(&image, region));
     let rows = |labels: std::ops::Range<u32>| {
         tokio::task::block_in_place(|| {
-            let first = labels.start;
-            let mut rows = measure(&runs, labels, &image, Faces::Value, None, plan.extent);
-            for (i, row) in rows.iter_mut().enumerate() {
-                row.key = ids[first as usize - 1 + i];
-            }
-            rows
+            measure(&runs, labels, &image, Objects::Values(&ids), None, plan.extent)
         })
     };
     let mut out = Writer::create(&worker.store, &layout::scratch(&plan.stages[stage].fingerprint, unit)).await?;
-    let pages = write_rows(Tag::Closed, 1..runs.labels + 1, &rows, &mut out).await?;
+    let pages = write_rows(Tag::Closed, None, 1..runs.labels + 1, &rows, &mut out).await?;
     write_closed_keys(&pages, &mut out).await?;
     out.finish().await?;
     Ok(Contribution::of(0, unit, pages))
@@ -106,11 +103,12 @@ pub(crate) async fn leave_rows(worker: &Worker, stage: usize, unit: u64, image: 
 /// Writes the rows of some labels, [`BLOCK_ROWS`] at a time.
 async fn write_rows(
     tag: Tag,
+    kind: Option<Kind>,
     labels: std::ops::Range<u32>,
     rows: &impl Fn(std::ops::Range<u32>) -> Vec<ObjectRow>,
     out: &mut Writer,
 ) -> Result<crate::rows::Pages> {
-    let mut pages = PageWriter::new(tag);
+    let mut pages = PageWriter::new(tag, kind);
     for first in labels.clone().step_by(BLOCK_ROWS) {
         for row in rows(first..labels.end.min(first + BLOCK_ROWS as u32)) {
             pages.push(&row, out).await?;

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 use voxel::table::ObjectRow;
-use voxel::{Region, exact_sum, label, runs};
+use voxel::{Region, label, runs};
 
 use super::{Counted, Ending, Leaves, Pass, Plan, Source, StageKind};
 use crate::grid::Tree;
@@ -254,8 +254,8 @@ fn objects_max(plan: &Plan, voxels: u64) -> u64 {
 
 /// A row as a value and as bytes.
 fn row_bytes(plan: &Plan) -> u64 {
-    let kind = plan.intensity().map(exact_sum::Kind::of);
-    (size_of::<ObjectRow>() + ObjectRow::bytes(kind)) as u64
+    let kind = plan.rows_kind();
+    (ObjectRow::memory_bytes(kind) + ObjectRow::bytes(kind)) as u64
 }
 
 /// An output object being encoded: as bytes, and compressed.

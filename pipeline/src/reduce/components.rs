@@ -6,7 +6,7 @@
 //! around its smallest node. A round holds one number per node of one bucket, never a neighbour list, so a hub with a
 //! million neighbours costs no more than any other node.
 
-use voxel::union::DisjointSets;
+use voxel::DisjointSets;
 
 use super::records::{of_two, two};
 use crate::Result;
@@ -70,7 +70,7 @@ impl<'a> Roots<'a> {
 }
 
 async fn in_memory<'a>(home: &'a Overflow, shares: Shares, edges: &Buckets<'a>) -> Result<Buckets<'a>> {
-    let mut sets = DisjointSets::new(shares.nodes as usize);
+    let mut sets = DisjointSets::new(shares.nodes as u32);
     edges
         .for_each(0, |record| {
             let (a, b) = of_two(record);

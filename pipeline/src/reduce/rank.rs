@@ -6,9 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use voxel::table::{ColumnData, Columns, ObjectRow};
+use voxel::Merge;
+use voxel::exact_sum::Kind;
+use voxel::table::{Columns, ObjectRow};
 
 use super::{Contribution, Contributor};
+use crate::plan::Plan;
 use crate::rows::{RowFile, RowMerge};
 use crate::scratch::{Reader, Tag, Writer, decode_u64s, encode_u64s};
 use crate::store::Store;
@@ -77,13 +80,14 @@ impl Keep {
 pub(crate) struct Ranges<'a> {
     pub(crate) store: &'a Store,
     /// The digest that says who contributes to which range.
-    pub(crate) sources: &'a str,
-    /// The file of a contributor.
-    pub(crate) file: &'a (dyn Fn(Contributor) -> String + Sync),
+    pub(crate) sources: String,
+    /// Knows the file of a contributor.
+    pub(crate) plan: &'a Plan,
     pub(crate) cuts: &'a [u64],
     /// This stage.
     pub(crate) stage: &'a str,
-    pub(crate) columns: &'a Columns,
+    pub(crate) columns: Columns,
+    pub(crate) kind: Option<Kind>,
     pub(crate) keep: Keep,
     /// Rows of different contributors with one key are one object (its label was given); else every row is an object.
     pub(crate) joins_keys: bool,
@@ -98,20 +102,20 @@ pub(crate) fn column_batch(column: usize, batch: u64) -> u64 {
 
 /// Merges one range; gives the number of objects kept.
 pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
-    let sources = Reader::open(ranges.store, ranges.sources).await?;
+    let sources = Reader::open(ranges.store, &ranges.sources).await?;
     let codes = decode_u64s(&sources.require(Tag::Sources, range).await?);
     let low = ranges.cuts[range as usize];
     let high = ranges.cuts.get(range as usize + 1).copied();
     let mut files = Vec::with_capacity(codes.len());
     for code in &codes {
-        let file = Reader::open(ranges.store, &(ranges.file)(Contributor::from_code(*code))).await?;
-        files.push(RowFile::open(file, ranges.columns.kind(), low, high).await?);
+        let file = Reader::open(ranges.store, &ranges.plan.rows_of(Contributor::from_code(*code))).await?;
+        files.push(RowFile::open(file, ranges.kind, low, high).await?);
     }
     // The rank of every row within the range, 0 when it is dropped, for its contributor to look up.
     let mut ranks: Vec<Vec<u8>> = files.iter().map(|f| f.first_row.to_le_bytes().to_vec()).collect();
     let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
     let mut out = Writer::create(ranges.store, &layout::scratch(ranges.stage, range)).await?;
-    let (mut kept, mut batch, mut batches) = (0u64, ranges.columns.empty(), 0);
+    let (mut kept, mut batch, mut batches) = (0u64, Vec::new(), 0);
 
     let mut rows = RowMerge::new(files).await?;
     let mut next = rows.next().await?;
@@ -119,7 +123,7 @@ pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
         next = rows.next().await?;
         while ranges.joins_keys && next.as_ref().is_some_and(|(_, other)| other.key == row.key) {
             if let Some((_, other)) = next {
-                row.merge(&other);
+                row.merge(other);
             }
             next = rows.next().await?;
         }
@@ -131,14 +135,15 @@ pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
         }
         if keeps {
             *sizes.entry(row.voxels).or_default() += 1;
-            ranges.columns.finish(&row, &mut batch);
-            if kept.is_multiple_of(ranges.batch_rows as u64) {
-                write_batch(&mut batch, &mut batches, ranges.columns, &mut out).await?;
+            // What stands in the label column: the id, or the rank, to which the table adds the range's base.
+            batch.push((if ranges.joins_keys { row.key } else { kept }, row));
+            if batch.len() == ranges.batch_rows {
+                write_batch(&mut batch, &mut batches, &ranges.columns, &mut out).await?;
             }
         }
     }
-    if !kept.is_multiple_of(ranges.batch_rows as u64) {
-        write_batch(&mut batch, &mut batches, ranges.columns, &mut out).await?;
+    if !batch.is_empty() {
+        write_batch(&mut batch, &mut batches, &ranges.columns, &mut out).await?;
     }
     if !ranges.joins_keys {
         for (code, ranks) in codes.iter().zip(&ranks) {
@@ -151,10 +156,18 @@ pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
     Ok(kept)
 }
 
-async fn write_batch(batch: &mut Vec<ColumnData>, batches: &mut u64, columns: &Columns, out: &mut Writer) -> Result<()> {
-    for (i, column) in std::mem::replace(batch, columns.empty()).into_iter().enumerate() {
-        out.section(Tag::Column, column_batch(i, *batches), &column.encode()).await?;
+async fn write_batch(
+    batch: &mut Vec<(u64, ObjectRow)>,
+    batches: &mut u64,
+    columns: &Columns,
+    out: &mut Writer,
+) -> Result<()> {
+    for (i, column) in columns.finish(batch.iter().map(|(label, row)| (*label, row))).into_iter().enumerate() {
+        let mut bytes = Vec::new();
+        column.encode(&mut bytes);
+        out.section(Tag::Column, column_batch(i, *batches), &bytes).await?;
     }
+    batch.clear();
     *batches += 1;
     Ok(())
 }

@@ -92,8 +92,7 @@ async fn face(seams: &Seams<'_>, block: u64, axis: usize, high: bool) -> Result<
     let bytes = file.require(Tag::Plane, (2 * axis + usize::from(high)) as u64).await?;
     let shape = seams.grid.region(block).shape();
     let (slow, fast) = in_plane(axis);
-    let plane = Plane::decode(&bytes).filter(|plane| plane.shape == [shape[slow], shape[fast]]);
-    plane.ok_or_else(|| file.damaged("a face can't be decoded"))
+    Plane::decode([shape[slow], shape[fast]], &bytes).ok_or_else(|| file.damaged("a face can't be decoded"))
 }
 
 /// Puts the part of a neighbour's face that the low face can see into the rimmed plane, as ordinal and label.

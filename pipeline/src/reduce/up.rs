@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use voxel::Merge;
 use voxel::exact_sum::Kind;
 use voxel::table::ObjectRow;
 
@@ -79,7 +80,7 @@ pub(crate) async fn join(group: &Group<'_>) -> Result<Contribution> {
 /// What joining so much holds at most when nothing is written out: each row once as bytes on its way and once merged,
 /// and the small records of each step.
 fn bytes_held(nodes: u64, aliases: u64, pairs: u64, kind: Option<Kind>) -> u64 {
-    let row = (2 * ObjectRow::bytes(kind) + size_of::<ObjectRow>() + 160) as u64;
+    let row = (2 * ObjectRow::bytes(kind) + ObjectRow::memory_bytes(kind) + 160) as u64;
     nodes * row + aliases * 160 + pairs * 96
 }
 
@@ -253,7 +254,7 @@ async fn write(
         }
     }
     let mut numbers = home.buckets("numbers", 16);
-    let (mut closed, mut open) = (PageWriter::new(Tag::Closed), PageWriter::new(Tag::Open));
+    let (mut closed, mut open) = (PageWriter::new(Tag::Closed, group.kind), PageWriter::new(Tag::Open, group.kind));
     let (mut own, mut closed_rows) = (0, 0);
     let mut sorted = objects.merge().await?;
     while let Some(record) = sorted.next().await? {
@@ -312,7 +313,7 @@ async fn merged_objects(group: &Group<'_>, parts: &Parts<'_>, bucket: usize, fil
             let row = decode_page(&record[8..], group.kind, file)?.remove(0);
             match rows.entry(u64_be(record, 0)) {
                 std::collections::btree_map::Entry::Vacant(slot) => drop(slot.insert((false, row))),
-                std::collections::btree_map::Entry::Occupied(mut slot) => slot.get_mut().1.merge(&row),
+                std::collections::btree_map::Entry::Occupied(mut slot) => slot.get_mut().1.merge(row),
             }
         }
     }
@@ -326,7 +327,7 @@ async fn merged_objects(group: &Group<'_>, parts: &Parts<'_>, bucket: usize, fil
         let mut record = vec![u8::from(open)];
         record.extend_from_slice(&row.key.to_be_bytes());
         record.extend_from_slice(&root.to_be_bytes());
-        row.encode(&mut record);
+        row.encode(group.kind, &mut record);
         record
     };
     let mut objects: Vec<Vec<u8>> = rows.into_iter().map(encode).collect();

@@ -1,0 +1,117 @@
+//! The end of a run: what was computed becomes visible, and the run's own state becomes one manifest.
+//!
+//! An output without its metadata document can't be opened, so nothing half-written is ever taken for whole: tables and
+//! histogram appear as whole objects, array metadata after every shard, the group's last.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::array::{ArraySpec, ome};
+use crate::plan::{Ending, Plan, StageKind};
+use crate::reduce::table;
+use crate::store::Store;
+use crate::task::{Receipt, State, Written, json};
+use crate::{Error, Result, count, layout};
+
+/// Publishes everything a plan promises, metadata last.
+pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State) -> Result<()> {
+    if matches!(plan.ending, Ending::Label { .. } | Ending::Objects) {
+        table::publish(store, plan, state, plan.stage_where(|k| *k == StageKind::Table)).await?;
+    }
+    let report = count::report(store, plan).await?;
+    let pretty = serde_json::to_vec_pretty(&report)
+        .map_err(|e| Error::internal(format!("the histogram can't be written: {e}")))?;
+    store.put(layout::HISTOGRAM, pretty.into()).await?;
+    if let Some(output) = &plan.output {
+        let labels = matches!(plan.ending, Ending::Label { .. });
+        let dtype = if labels { state.label_dtype() } else { output.spec.dtype };
+        let spec = ArraySpec { dtype, ..output.spec.clone() };
+        let kind = if labels { ome::Kind::Labels } else { ome::Kind::Image };
+        let name = output.group.trim_end_matches(".zarr");
+        let level = format!("{}/{}", layout::level(&output.group, 0), layout::ZARR_METADATA);
+        store.put(&level, spec.metadata_json()?).await?;
+        let group = format!("{}/{}", output.group, layout::ZARR_METADATA);
+        store.put(&group, ome::single_level_json(name, &spec, kind)?).await?;
+    }
+    Ok(())
+}
+
+/// What stays of a finished run's plan and receipts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The plan.
+    pub plan: Plan,
+    /// What its last stage but one decided.
+    pub state: State,
+    /// Every object of the output arrays.
+    pub written: Vec<Written>,
+}
+
+impl Manifest {
+    /// Reads the manifest of a finished run, if there is one.
+    pub async fn read(store: &Store) -> Result<Option<Self>> {
+        let Some(object) = store.get(layout::MANIFEST).await? else { return Ok(None) };
+        serde_json::from_slice(&object.bytes).map(Some).map_err(|e| {
+            Error::data(format!("{} can't be used: {e}", store.display(layout::MANIFEST)))
+                .hint("run again with --overwrite to compute everything anew")
+        })
+    }
+}
+
+/// Folds plan and receipts of a finished run into its manifest and removes what they were made of; `keep` leaves
+/// plan, receipts and scratch in place beside it.
+pub async fn fold(store: &Store, plan: &Plan, units: &[u64], keep: bool) -> Result<Manifest> {
+    let mut written = Vec::new();
+    for (stage, units) in units.iter().enumerate() {
+        let mut next = 0;
+        while next < *units {
+            let receipt = Receipt::read(store, plan, stage, next).await?;
+            let receipt = receipt.ok_or_else(|| Error::internal("a finished run lacks a receipt"))?;
+            next = receipt.end;
+            written.extend(receipt.written);
+        }
+    }
+    let last = plan.stages.len() - 1;
+    let state = State::read(store, plan, last).await?;
+    let state = state.ok_or_else(|| Error::internal("a finished run lacks its last state"))?;
+    let manifest = Manifest { plan: plan.clone(), state, written };
+    store.put(layout::MANIFEST, json(&manifest)?).await?;
+    if !keep {
+        for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES] {
+            store.delete_prefix(prefix).await?;
+        }
+        store.delete(layout::PLAN).await?;
+    }
+    Ok(manifest)
+}
+
+/// Removes the metadata documents and tables of an output, so that nothing of it can be opened any more, then all else
+/// that voxmill left there.
+pub async fn erase(store: &Store) -> Result<()> {
+    for group in [layout::LABELS, layout::IMAGE] {
+        store.delete(&format!("{group}/{}", layout::ZARR_METADATA)).await?;
+        store.delete(&format!("{}/{}", layout::level(group, 0), layout::ZARR_METADATA)).await?;
+    }
+    for file in [layout::OBJECTS, layout::HISTOGRAM, layout::RUN_REPORT, layout::MANIFEST] {
+        store.delete(file).await?;
+    }
+    for group in [layout::LABELS, layout::IMAGE] {
+        store.delete_prefix(group).await?;
+    }
+    clean(store).await
+}
+
+/// Removes the run's own state, but for the lock, which its holder still has.
+pub async fn clean(store: &Store) -> Result<()> {
+    for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES] {
+        store.delete_prefix(prefix).await?;
+    }
+    store.delete(layout::PLAN).await
+}
+
+/// Writes the provenance of a run.
+pub async fn write_report(store: &Store, report: &impl Serialize) -> Result<()> {
+    let pretty = serde_json::to_vec_pretty(report)
+        .map_err(|e| Error::internal(format!("the run report can't be written: {e}")))?;
+    store.put(layout::RUN_REPORT, Bytes::from(pretty)).await
+}

@@ -1,0 +1,263 @@
+//! The object table as Parquet: row groups encoded from the ranges they overlap, then streamed into one file.
+//!
+//! Row groups have a fixed number of rows and ranges don't, so a row group gathers from as many ranges as it overlaps,
+//! one column at a time. Each is a file of its own in the scratch until the last task copies the encoded columns, byte
+//! for byte, into the table.
+
+use std::io::{Read, Write};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::column::writer::{ColumnCloseResult, ColumnWriter};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::TypePtr;
+use tokio::runtime::Handle;
+use voxel::table::{ColumnData, ColumnType, Columns};
+
+use super::rank::column_batch;
+use crate::plan::memory::BATCH_ROWS;
+use crate::plan::{Ending, Plan};
+use crate::scratch::{Reader, Tag};
+use crate::store::{Store, Upload};
+use crate::task::State;
+use crate::{Error, Result, layout};
+
+/// Encodes row group `group` into the scratch of `stage`.
+pub(crate) async fn encode_group(store: &Store, plan: &Plan, state: &State, stage: &str, group: u64) -> Result<()> {
+    let rows = group * plan.merge.group_rows..((group + 1) * plan.merge.group_rows).min(state.objects().unwrap_or(0));
+    let mut parts = Vec::new();
+    // The last range that starts at or before the first row, and all that start before the last.
+    let first = state.bases.partition_point(|base| *base <= rows.start) - 1;
+    for (range, bounds) in state.bases.windows(2).enumerate().skip(first) {
+        let (start, end) = (rows.start.max(bounds[0]), rows.end.min(bounds[1]));
+        if bounds[0] >= rows.end {
+            break;
+        }
+        if start < end {
+            let file = Reader::open(store, &layout::scratch(plan.rank_stage(), range as u64)).await?;
+            parts.push((file, bounds[0], start - bounds[0]..end - bounds[0]));
+        }
+    }
+    let columns = plan.columns();
+    let mut out = Streamed::create(store, &layout::scratch(stage, group), &columns).await?;
+    let mut writer = out.writer.next_row_group().map_err(failed)?;
+    for (i, column) in columns.columns().iter().enumerate() {
+        let mut bytes = Vec::new();
+        for (file, base, rows) in &parts {
+            let from = bytes.len();
+            gather(file, i, column.kind, rows.clone(), &mut bytes).await?;
+            // Labels were ranks within their range so far; ids are what they are.
+            if i == 0 && !matches!(plan.ending, Ending::Objects) {
+                for label in bytes[from..].chunks_exact_mut(8) {
+                    let rank = u64::from_le_bytes(std::array::from_fn(|b| label[b]));
+                    label.copy_from_slice(&(rank + base).to_le_bytes());
+                }
+            }
+        }
+        let values = ColumnData::decode(column.kind, &bytes)
+            .ok_or_else(|| Error::internal(format!("column {} can't be decoded", column.name)))?;
+        drop(bytes);
+        {
+            let mut column = writer.next_column().map_err(failed)?.ok_or_else(|| Error::internal("a column too many"))?;
+            match (column.untyped(), &values) {
+                (ColumnWriter::Int64ColumnWriter(to), ColumnData::I64(values)) => to.write_batch(values, None, None),
+                (ColumnWriter::Int64ColumnWriter(to), ColumnData::U64(values)) => {
+                    let bits: Vec<i64> = values.iter().map(|v| v.cast_signed()).collect();
+                    to.write_batch(&bits, None, None)
+                }
+                (ColumnWriter::DoubleColumnWriter(to), ColumnData::F64(values)) => to.write_batch(values, None, None),
+                (ColumnWriter::BoolColumnWriter(to), ColumnData::Bool(values)) => to.write_batch(values, None, None),
+                _ => return Err(Error::internal("a column has another type than its values")),
+            }
+            .map_err(failed)?;
+            column.close().map_err(failed)?;
+        }
+        Streamed::drain(&out.buffer, &mut out.upload).await?;
+    }
+    writer.close().map_err(failed)?;
+    out.finish().await
+}
+
+/// Appends the bytes of some rows of one column of a range.
+async fn gather(file: &Reader, column: usize, kind: ColumnType, rows: std::ops::Range<u64>, to: &mut Vec<u8>) -> Result<()> {
+    let width = if kind == ColumnType::Bool { 1 } else { 8 };
+    let batch_rows = BATCH_ROWS as u64;
+    for batch in rows.start / batch_rows..rows.end.div_ceil(batch_rows) {
+        let bytes = file.require(Tag::Column, column_batch(column, batch)).await?;
+        let first = batch * batch_rows;
+        let (start, end) = (rows.start.max(first) - first, rows.end.min(first + batch_rows) - first);
+        let part = bytes.get(start as usize * width..end as usize * width);
+        to.extend_from_slice(part.ok_or_else(|| file.damaged("a column is shorter than its range"))?);
+    }
+    Ok(())
+}
+
+/// Streams the row groups in the scratch of `stage` into the table.
+pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, stage: &str) -> Result<()> {
+    let groups = state.objects().unwrap_or(0).div_ceil(plan.merge.group_rows);
+    let mut out = Streamed::create(store, layout::OBJECTS, &plan.columns()).await?;
+    for group in 0..groups {
+        let part = Part::open(store, layout::scratch(stage, group)).await?;
+        let metadata = tokio::task::block_in_place(|| {
+            ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional).parse_and_finish(&part)
+        })
+        .map_err(|e| Error::data(format!("the row group {} can't be read: {e}", store.display(&part.key))))?;
+        let index = metadata.page_index();
+        for (g, from) in metadata.row_groups().iter().enumerate() {
+            let mut to = out.writer.next_row_group().map_err(failed)?;
+            for (c, column) in from.columns().iter().enumerate() {
+                let close = ColumnCloseResult {
+                    bytes_written: column.compressed_size() as u64,
+                    rows_written: from.num_rows() as u64,
+                    metadata: column.clone(),
+                    bloom_filter: None,
+                    column_index: index.and_then(|i| i.column_index(g, c)).cloned(),
+                    offset_index: index.and_then(|i| i.offset_index(g, c)).cloned(),
+                };
+                tokio::task::block_in_place(|| to.append_column(&part, close)).map_err(failed)?;
+                Streamed::drain(&out.buffer, &mut out.upload).await?;
+            }
+            to.close().map_err(failed)?;
+        }
+    }
+    out.finish().await
+}
+
+fn failed(e: ParquetError) -> Error {
+    Error::internal(format!("the object table can't be encoded: {e}"))
+}
+
+fn schema(columns: &Columns) -> Result<TypePtr> {
+    let field = |column: &voxel::table::Column| {
+        let name = column.name;
+        match column.kind {
+            ColumnType::U64 => format!("required int64 {name} (INTEGER(64,false));"),
+            ColumnType::I64 => format!("required int64 {name};"),
+            ColumnType::F64 => format!("required double {name};"),
+            ColumnType::Bool => format!("required boolean {name};"),
+        }
+    };
+    let fields: Vec<String> = columns.columns().iter().map(field).collect();
+    let schema = parse_message_type(&format!("message objects {{ {} }}", fields.join(" "))).map_err(failed)?;
+    Ok(Arc::new(schema))
+}
+
+/// A Parquet file on its way to the store: the encoder fills a buffer, which is sent off after every column.
+struct Streamed {
+    writer: SerializedFileWriter<Buffer>,
+    buffer: Buffer,
+    upload: Upload,
+}
+
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().map_err(|_| std::io::Error::other("the encoder stopped half way"))?.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Streamed {
+    async fn create(store: &Store, key: &str, columns: &Columns) -> Result<Self> {
+        /// Small and quick to read; higher levels gain little on numbers.
+        const ZSTD_LEVEL: i32 = 1;
+        let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(failed)?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(level))
+            .set_writer_version(WriterVersion::PARQUET_1_0)
+            .set_dictionary_enabled(false)
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_created_by(format!("voxmill {}", env!("CARGO_PKG_VERSION")))
+            .build();
+        let buffer = Buffer::default();
+        let writer = SerializedFileWriter::new(buffer.clone(), schema(columns)?, Arc::new(properties));
+        Ok(Self { writer: writer.map_err(failed)?, buffer, upload: store.upload(key).await? })
+    }
+
+    async fn drain(buffer: &Buffer, upload: &mut Upload) -> Result<()> {
+        let bytes = match buffer.0.lock() {
+            Ok(mut bytes) => std::mem::take(&mut *bytes),
+            Err(_) => return Err(Error::internal("the encoder stopped half way")),
+        };
+        upload.write(&bytes).await
+    }
+
+    async fn finish(mut self) -> Result<()> {
+        self.writer.close().map_err(failed)?;
+        Self::drain(&self.buffer, &mut self.upload).await?;
+        self.upload.finish().await
+    }
+}
+
+/// A file in the store, as the Parquet reader wants it: synchronous, so only within `block_in_place`.
+struct Part {
+    store: Store,
+    key: String,
+    size: u64,
+}
+
+impl Part {
+    async fn open(store: &Store, key: String) -> Result<Self> {
+        let tail = store.get_suffix(&key, 1).await?;
+        let size = tail.map(|t| t.size).ok_or_else(|| Error::data(format!("{} is missing", store.display(&key))))?;
+        Ok(Self { store: store.clone(), key, size })
+    }
+
+    fn range(&self, start: u64, length: usize) -> Result<Bytes> {
+        let range = start..start + length as u64;
+        let object = Handle::current().block_on(self.store.get_range(&self.key, range))?;
+        object.map(|o| o.bytes).ok_or_else(|| Error::data(format!("{} is missing", self.store.display(&self.key))))
+    }
+}
+
+impl Length for Part {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for Part {
+    type T = PartReader;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<PartReader> {
+        let part = Self { store: self.store.clone(), key: self.key.clone(), size: self.size };
+        Ok(PartReader { part, at: start, ahead: Bytes::new() })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        self.range(start, length).map_err(|e| ParquetError::General(e.to_string()))
+    }
+}
+
+/// Reads on from a place in a [`Part`], a megabyte at a time.
+struct PartReader {
+    part: Part,
+    at: u64,
+    ahead: Bytes,
+}
+
+impl Read for PartReader {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        const AHEAD_BYTES: u64 = 1 << 20;
+        if self.ahead.is_empty() && self.at < self.part.size {
+            let length = AHEAD_BYTES.min(self.part.size - self.at) as usize;
+            self.ahead = self.part.range(self.at, length).map_err(std::io::Error::other)?;
+            self.at += self.ahead.len() as u64;
+        }
+        let n = to.len().min(self.ahead.len());
+        to[..n].copy_from_slice(&self.ahead.split_to(n));
+        Ok(n)
+    }
+}

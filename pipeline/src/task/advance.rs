@@ -1,0 +1,149 @@
+//! The decisions between the stages. Each reads the receipts of the stage that has ended and what was decided before
+//! it, and writes the description of the next: its size, and whatever its tasks need to know. The coordinator decides
+//! nothing; it reads a number of units and dispatches.
+
+use std::collections::BTreeMap;
+
+use super::{Answer, Receipt, State, Worker, json};
+use crate::count;
+use crate::plan::{Count, Leaves, Pass, Round, StageKind};
+use crate::reduce::{Contribution, rank};
+use crate::scratch::{Reader, Tag, Writer, decode_u64s};
+use crate::{Error, Result, layout};
+
+/// Ends a stage of `units` units.
+pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result<Answer> {
+    let (plan, store) = (&worker.plan, &worker.store);
+    let fingerprint = &plan.stages[stage].fingerprint;
+    let before = worker.state_before(stage).await?;
+    let mut state = State::clone(&before);
+
+    let receipts = receipts(worker, stage, units).await?;
+    state.missing_chunks += receipts.iter().map(|r| r.missing_chunks).sum::<u64>();
+
+    if let StageKind::Map(pass) = &plan.stages[stage].kind
+        && !pass.counts.is_empty()
+    {
+        let keys: Vec<String> = receipts.iter().map(|r| layout::tally(fingerprint, r.first)).collect();
+        let joined = count::join(store, plan, pass, &before, &keys).await?;
+        let mut out = Writer::create(store, &layout::digest(fingerprint)).await?;
+        for (i, partial) in joined.iter().enumerate() {
+            out.section(Tag::Tally, i as u64, &partial.encode()).await?;
+        }
+        out.finish().await?;
+        count::decide(store, plan, stage, pass, &mut state).await?;
+    }
+    if plan.stages[stage].kind == StageKind::Rank {
+        number(worker, stage, &receipts, &mut state).await?;
+    }
+    state.units = units_of(worker, stage + 1, &mut state).await?;
+
+    store.put_new(&layout::state(fingerprint), json(&state)?).await?;
+    Ok(Answer::Advanced(Box::new(state)))
+}
+
+/// Units of a stage, which is about to start.
+async fn units_of(worker: &Worker, stage: usize, state: &mut State) -> Result<u64> {
+    let plan = &worker.plan;
+    let Some(next) = plan.stages.get(stage) else { return Ok(0) };
+    Ok(match &next.kind {
+        StageKind::Map(pass) if is_idle(pass, state) => 0,
+        StageKind::Map(_) | StageKind::Seam | StageKind::Relabel => plan.grid.units(),
+        StageKind::Up { level } | StageKind::Down { level } => plan.tree().units(*level),
+        StageKind::Rank => {
+            let contributions = contributions(worker).await?;
+            state.cuts = rank::cut(&contributions, plan.merge.range_rows);
+            let key = layout::sources(&plan.stages[stage].fingerprint);
+            rank::write_sources(&worker.store, &key, &state.cuts, &contributions).await?;
+            state.cuts.len() as u64
+        }
+        StageKind::Table => state.objects().unwrap_or(0).div_ceil(plan.merge.group_rows),
+        StageKind::Publish => 1,
+    })
+}
+
+/// A later round of counting that has nothing to look for.
+fn is_idle(pass: &Pass, state: &State) -> bool {
+    let looks_for_something = |count: &Count| match count.round {
+        Round::Tally => true,
+        Round::Bins(_) => state.ranges.iter().any(|(of, _)| *of == count.of),
+        Round::Refine => state.wanted.iter().any(|wanted| wanted.of == count.of),
+    };
+    pass.leaves == Leaves::Nothing && !pass.counts.iter().any(looks_for_something)
+}
+
+/// The receipts of a stage that has ended.
+async fn receipts(worker: &Worker, stage: usize, units: u64) -> Result<Vec<Receipt>> {
+    let (mut receipts, mut next) = (Vec::new(), 0);
+    while next < units {
+        let receipt = Receipt::read(&worker.store, &worker.plan, stage, next).await?;
+        let missing = || Error::internal(format!("unit {next} of a stage that has ended has no receipt"));
+        let receipt = receipt.ok_or_else(missing)?;
+        next = receipt.end;
+        receipts.push(receipt);
+    }
+    Ok(receipts)
+}
+
+/// What every block and group left as closed rows.
+async fn contributions(worker: &Worker) -> Result<Vec<Contribution>> {
+    let plan = &worker.plan;
+    let mut contributions = Vec::new();
+    for (i, stage) in plan.stages.iter().enumerate() {
+        let units = match &stage.kind {
+            StageKind::Map(pass) if matches!(pass.leaves, Leaves::Labels | Leaves::Rows) => plan.grid.units(),
+            StageKind::Up { level } => plan.tree().units(*level),
+            _ => continue,
+        };
+        contributions.extend(receipts(worker, i, units).await?.into_iter().flat_map(|r| r.contributions));
+    }
+    Ok(contributions)
+}
+
+/// Numbers the objects: how many come before each range. Finds their median size on the way.
+async fn number(worker: &Worker, stage: usize, receipts: &[Receipt], state: &mut State) -> Result<()> {
+    let kept = receipts.iter().flat_map(|r| &r.objects);
+    state.bases = std::iter::once(0)
+        .chain(kept.scan(0, |total, n| {
+            *total += n;
+            Some(*total)
+        }))
+        .collect();
+    let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
+    for range in 0..state.cuts.len() as u64 {
+        let key = layout::scratch(&worker.plan.stages[stage].fingerprint, range);
+        let file = Reader::open(&worker.store, &key).await?;
+        for pair in decode_u64s(&file.require(Tag::Sizes, 0).await?).chunks_exact(2) {
+            *sizes.entry(pair[0]).or_default() += pair[1];
+        }
+    }
+    state.median_voxels = median(&sizes);
+    Ok(())
+}
+
+/// The median of values given with their counts.
+fn median(counts: &BTreeMap<u64, u64>) -> Option<f64> {
+    let total: u64 = counts.values().sum();
+    let at = |rank: u64| {
+        let mut before = 0;
+        counts.iter().find_map(|(value, count)| {
+            before += count;
+            (rank < before).then_some(*value as f64)
+        })
+    };
+    Some((at(total.checked_sub(1)? / 2)? + at(total / 2)?) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_of_counted_values() {
+        let of = |pairs: &[(u64, u64)]| median(&pairs.iter().copied().collect());
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[(7, 1)]), Some(7.0));
+        assert_eq!(of(&[(1, 2), (4, 2)]), Some(2.5));
+        assert_eq!(of(&[(1, 2), (4, 3)]), Some(4.0));
+    }
+}

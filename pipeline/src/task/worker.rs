@@ -1,0 +1,279 @@
+//! The worker: what a process needs to carry out the tasks of one plan, opened once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::task::JoinSet;
+
+use super::{Answer, Receipt, State, Task, advance};
+use crate::array::{Array, ChunkCache};
+use crate::count::Partial;
+use crate::map::{self, Done, labels};
+use crate::plan::memory::{self, BATCH_ROWS, Limits, Projection, Resources};
+use crate::plan::{Ending, Plan, StageKind};
+use crate::reduce::rank::{self, Keep};
+use crate::reduce::{down, seam, table, up};
+use crate::scratch::{Tag, Writer};
+use crate::store::Store;
+use crate::{Error, Result, layout, publish};
+
+/// Carries out the tasks of one plan. Shared by all tasks of a process.
+pub struct Worker {
+    pub(crate) store: Store,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) input: Array,
+    pub(crate) cache: ChunkCache,
+    limits: Vec<Limits>,
+    gates: Vec<Gate>,
+    spilled: Mutex<HashMap<usize, Arc<Array>>>,
+    states: Mutex<HashMap<usize, Arc<State>>>,
+}
+
+/// How many units of a stage are worked on at once.
+pub(crate) struct Gate {
+    /// Units in memory: those being computed, and one being read or written meanwhile.
+    units: Arc<Semaphore>,
+    compute: Semaphore,
+}
+
+impl Gate {
+    fn new(limits: &Limits) -> Self {
+        Self { units: Arc::new(Semaphore::new(limits.at_once + 1)), compute: Semaphore::new(limits.at_once) }
+    }
+
+    /// Waits until there is a core to compute on.
+    pub(crate) async fn compute(&self) -> Result<SemaphorePermit<'_>> {
+        self.compute.acquire().await.map_err(closed)
+    }
+}
+
+fn closed(_: tokio::sync::AcquireError) -> Error {
+    Error::internal("a stage was closed while it ran")
+}
+
+impl Worker {
+    /// Opens what the plan reads. `store` is the output.
+    pub async fn open(store: Store, plan: Arc<Plan>, resources: &Resources) -> Result<Self> {
+        let Projection { stages, .. } = memory::project(&plan, resources)?;
+        let input = Array::open(&plan.input.url, &plan.input.pick).await?;
+        let limits: Vec<Limits> = stages.iter().map(|stage| stage.limits).collect();
+        let cache_bytes = limits.iter().map(|l| l.cache_bytes).max().unwrap_or(0);
+        Ok(Self {
+            store,
+            plan,
+            input,
+            cache: ChunkCache::new(cache_bytes),
+            gates: limits.iter().map(Gate::new).collect(),
+            limits,
+            spilled: Mutex::default(),
+            states: Mutex::default(),
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Carries out a task. `unit_done` hears of every unit that is done, with its number of voxels where it has any.
+    pub async fn run(self: &Arc<Self>, task: Task, unit_done: impl Fn(u64) + Send) -> Result<Answer> {
+        match task {
+            Task::Segment { stage, first, end } => self.segment(stage, first, end, unit_done).await,
+            Task::Advance { stage, units } => advance::advance(self, stage, units).await,
+        }
+    }
+
+    async fn segment(self: &Arc<Self>, stage: usize, first: u64, end: u64, unit_done: impl Fn(u64)) -> Result<Answer> {
+        if let Some(receipt) = Receipt::read(&self.store, &self.plan, stage, first).await? {
+            return Ok(Answer::Done { end: receipt.end });
+        }
+        let mut running = JoinSet::new();
+        let (mut next, mut done) = (first, Vec::new());
+        while next < end || !running.is_empty() {
+            let units = &self.gates[stage].units;
+            tokio::select! {
+                permit = Arc::clone(units).acquire_owned(), if next < end => {
+                    let (this, permit, unit) = (Arc::clone(self), permit.map_err(closed)?, next);
+                    running.spawn(async move {
+                        let done = this.unit(stage, unit).await;
+                        drop(permit);
+                        (unit, done)
+                    });
+                    next += 1;
+                }
+                Some(finished) = running.join_next() => {
+                    let (unit, result) = finished.map_err(|e| Error::internal(format!("a unit did not end well: {e}")))?;
+                    unit_done(unit);
+                    done.push((unit, result?));
+                }
+            }
+        }
+        done.sort_by_key(|(unit, _)| *unit);
+        self.write_receipt(stage, first, end, done.into_iter().map(|(_, done)| done).collect()).await?;
+        Ok(Answer::Done { end })
+    }
+
+    async fn write_receipt(&self, stage: usize, first: u64, end: u64, done: Vec<Done>) -> Result<()> {
+        let fingerprint = &self.plan.stages[stage].fingerprint;
+        let mut receipt = Receipt {
+            plan: self.plan.id.clone(),
+            stage: fingerprint.clone(),
+            first,
+            end,
+            written: Vec::new(),
+            read: Default::default(),
+            missing_chunks: 0,
+            contributions: Vec::new(),
+            objects: Vec::new(),
+        };
+        let mut counts: Vec<Partial> = Vec::new();
+        for unit in done {
+            receipt.written.extend(unit.written);
+            receipt.read.extend(unit.read);
+            receipt.missing_chunks += unit.missing_chunks;
+            receipt.contributions.extend(unit.contribution.filter(|c| c.rows > 0));
+            receipt.objects.extend(unit.objects);
+            if counts.is_empty() {
+                counts = unit.partials;
+            } else {
+                counts.iter_mut().zip(unit.partials).for_each(|(mine, other)| mine.merge(other));
+            }
+        }
+        if !counts.is_empty() {
+            let mut out = Writer::create(&self.store, &layout::tally(fingerprint, first)).await?;
+            for (i, partial) in counts.iter().enumerate() {
+                out.section(Tag::Tally, i as u64, &partial.encode()).await?;
+            }
+            out.finish().await?;
+        }
+        receipt.write(&self.store).await
+    }
+
+    /// One unit of a stage.
+    async fn unit(&self, stage: usize, unit: u64) -> Result<Done> {
+        let (plan, gate, this) = (&self.plan, &self.gates[stage], &self.plan.stages[stage]);
+        let Limits { merge_bytes, .. } = self.limits[stage];
+        match &this.kind {
+            StageKind::Map(pass) => map::block(self, gate, stage, pass, unit).await,
+            StageKind::Relabel => labels::relabel(self, gate, stage, unit).await,
+            StageKind::Seam => {
+                let Ending::Label { connectivity, .. } = plan.ending else {
+                    return Err(Error::internal("a job without a label step has seams"));
+                };
+                let _permit = gate.compute().await?;
+                let seams = seam::Seams {
+                    store: &self.store,
+                    grid: plan.grid,
+                    fanout: plan.merge.fanout,
+                    connectivity,
+                    blocks: plan.rows_stage(),
+                    stage: &this.fingerprint,
+                };
+                seam::join(&seams, unit).await?;
+                Ok(Done::default())
+            }
+            StageKind::Up { level } => {
+                let _permit = gate.compute().await?;
+                let group = up::Group {
+                    store: &self.store,
+                    tree: plan.tree(),
+                    level: *level,
+                    unit,
+                    below: plan.up_stage(level - 1),
+                    seam: plan.stage_where(|k| *k == StageKind::Seam),
+                    stage: &this.fingerprint,
+                    kind: plan.rows_kind(),
+                    limit_bytes: merge_bytes,
+                };
+                Ok(Done { contribution: Some(up::join(&group).await?), ..Done::default() })
+            }
+            StageKind::Rank => {
+                let _permit = gate.compute().await?;
+                let state = self.state_before(stage).await?;
+                let objects = rank::merge(&self.ranges(stage, &state), unit).await?;
+                Ok(Done { objects: Some(objects), ..Done::default() })
+            }
+            StageKind::Down { level } => {
+                let _permit = gate.compute().await?;
+                let state = self.state_before(stage).await?;
+                let above = plan.down_stage(level + 1);
+                let group = down::Group {
+                    store: &self.store,
+                    tree: plan.tree(),
+                    level: *level,
+                    unit,
+                    up: plan.up_stage(*level),
+                    above: (!above.is_empty()).then_some(above),
+                    stage: &this.fingerprint,
+                    labels: rank::Labels {
+                        store: &self.store,
+                        rank: plan.rank_stage(),
+                        cuts: &state.cuts,
+                        bases: &state.bases,
+                    },
+                };
+                down::hand_down(&group).await?;
+                Ok(Done::default())
+            }
+            StageKind::Table => {
+                let _permit = gate.compute().await?;
+                let state = self.state_before(stage).await?;
+                table::encode_group(&self.store, plan, &state, &this.fingerprint, unit).await?;
+                Ok(Done::default())
+            }
+            StageKind::Publish => {
+                let _permit = gate.compute().await?;
+                let state = self.state_before(stage).await?;
+                publish::publish(&self.store, plan, &state).await?;
+                Ok(Done::default())
+            }
+        }
+    }
+
+    fn ranges<'a>(&'a self, stage: usize, state: &'a State) -> rank::Ranges<'a> {
+        let plan = &self.plan;
+        let keep = match plan.ending {
+            Ending::Label { min_voxels, clear_border, .. } => Keep { min_voxels, clear_border },
+            _ => Keep { min_voxels: 1, clear_border: false },
+        };
+        rank::Ranges {
+            store: &self.store,
+            sources: layout::sources(&plan.stages[stage].fingerprint),
+            plan,
+            cuts: &state.cuts,
+            stage: &plan.stages[stage].fingerprint,
+            columns: plan.columns(),
+            kind: plan.rows_kind(),
+            keep,
+            joins_keys: matches!(plan.ending, Ending::Objects),
+            batch_rows: BATCH_ROWS,
+        }
+    }
+
+    /// What was decided before a stage starts.
+    pub(crate) async fn state_before(&self, stage: usize) -> Result<Arc<State>> {
+        let Some(before) = stage.checked_sub(1) else { return Ok(Arc::default()) };
+        let mut states = self.states.lock().await;
+        if let Some(state) = states.get(&before) {
+            return Ok(Arc::clone(state));
+        }
+        let state = State::read(&self.store, &self.plan, before).await?;
+        let state = Arc::new(state.ok_or_else(|| Error::internal("a stage starts before the one before it has ended"))?);
+        states.insert(before, Arc::clone(&state));
+        Ok(state)
+    }
+
+    /// The array that an earlier stage left.
+    pub(crate) async fn spilled(&self, stage: usize) -> Result<Arc<Array>> {
+        let mut spilled = self.spilled.lock().await;
+        if let Some(array) = spilled.get(&stage) {
+            return Ok(Arc::clone(array));
+        }
+        let (key, spec) =
+            self.plan.spilled_spec(stage).ok_or_else(|| Error::internal("a pass reads a stage that left no array"))?;
+        let array = Arc::new(Array::from_spec(&self.store, &key, &spec)?);
+        spilled.insert(stage, Arc::clone(&array));
+        Ok(array)
+    }
+}
