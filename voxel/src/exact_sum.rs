@@ -10,8 +10,10 @@
 
 use crate::{Dtype, Element};
 
+mod by_exponent;
 mod wide;
 
+use by_exponent::{F32Entry, F64Entry};
 use wide::{Signed, Wide, halves, product};
 
 /// The three ways to add up: which one depends on the element type only.
@@ -44,6 +46,9 @@ impl Kind {
         }
     }
 }
+
+/// Floats from which on settling a table by exponent is paid for by what it saves.
+const FLOAT_RUN_MIN: usize = 1 << 10;
 
 /// Sum in `S` limbs, sum of squares in `Q`. The widths hold 2^63 values of the largest magnitude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,12 +140,33 @@ impl Moments {
     ///
     /// When `T` is not of the kind these moments were made for.
     pub fn add_run<T: Element>(&mut self, run: &[T]) {
+        if T::DTYPE.is_float() && run.len() < FLOAT_RUN_MIN {
+            run.iter().for_each(|v| self.add(*v));
+        } else {
+            self.add_runs(std::iter::once(run));
+        }
+    }
+
+    /// Adds every finite value of many runs: the way for a whole block, whose rows may be short.
+    ///
+    /// # Panics
+    ///
+    /// When `T` is not of the kind these moments were made for.
+    pub fn add_runs<'a, T: Element>(&mut self, runs: impl Iterator<Item = &'a [T]>) {
         match &mut self.totals {
             Totals::Integer(sums) if Kind::of(T::DTYPE) == Kind::Integer => {
-                sums.add_run(run);
-                self.count += run.len() as u64;
+                for run in runs {
+                    sums.add_run(run);
+                    self.count += run.len() as u64;
+                }
             }
-            _ => run.iter().for_each(|v| self.add(*v)),
+            Totals::F32(sums) if T::DTYPE == Dtype::F32 => {
+                self.count += by_exponent::add::<F32Entry, _, _, _>(sums, runs)
+            }
+            Totals::F64(sums) if T::DTYPE == Dtype::F64 => {
+                self.count += by_exponent::add::<F64Entry, _, _, _>(sums, runs)
+            }
+            _ => self.refuse(T::DTYPE),
         }
     }
 
@@ -297,7 +323,19 @@ impl IntegerSums {
         // `to_i128` is never `None` here, and what `as` cuts off is sign extension.
         let integer = |v: &T| v.to_i128().unwrap_or(0);
         if T::BITS == 64 {
-            run.iter().for_each(|v| self.add(integer(v)));
+            let mut sum = 0i128;
+            // The two limbs of each square, added up apart: neither can overflow in as many values as memory holds.
+            let (mut low, mut high) = (0u128, 0u128);
+            for v in run.iter().map(integer) {
+                let magnitude = u128::from(v.unsigned_abs() as u64);
+                let [first, second] = halves(magnitude * magnitude);
+                sum += v;
+                low += u128::from(first);
+                high += u128::from(second);
+            }
+            self.sum.add_at(0, halves(sum.unsigned_abs()), sum < 0);
+            self.squares.add_at(0, halves(low), false);
+            self.squares.add_at(1, halves(high), false);
             return;
         }
         // 2^16 values keep the sum within 2^48; 16-bit ones keep the sum of squares there too.
@@ -362,12 +400,7 @@ impl F64Sums {
     #[inline(always)]
     fn add_f64(&mut self, Binary { negative, mantissa, shift }: Binary) {
         self.sum.add_at(shift / 64, halves(u128::from(mantissa) << (shift % 64)), negative);
-        // The 106 bits of the square, shifted by less than a limb, reach into a third one.
-        let (limb, within) = (2 * shift / 64, 2 * shift % 64);
-        let [low, high] = halves(u128::from(mantissa) * u128::from(mantissa));
-        let [first, carried] = halves(u128::from(low) << within);
-        let [second, third] = halves(u128::from(high) << within);
-        self.squares.add_at(limb, [first, second | carried, third], false);
+        self.squares.add_shifted(u128::from(mantissa) * u128::from(mantissa), 2 * shift, false);
     }
 }
 

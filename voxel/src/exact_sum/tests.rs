@@ -178,6 +178,9 @@ fn check<T: Element>(values: &[T], cut: usize) {
     let mut run = Moments::new(kind);
     run.add_run(values);
     assert_eq!(encoded(&run), encoded(&whole));
+    let mut runs = Moments::new(kind);
+    runs.add_runs(values.chunks(3));
+    assert_eq!(encoded(&runs), encoded(&whole));
     let (head, tail) = values.split_at(cut % (values.len() + 1));
     for (first, second) in [(head, tail), (tail, head)] {
         let mut joined = moments_of(first);
@@ -312,6 +315,25 @@ fn long_runs_stay_exact() {
     run.add_run(&vec![i16::MIN; 3 << 16]);
     assert_eq!(run.mean(), Some(f64::from(i16::MIN)));
     assert_eq!(run.variance(), Some(0.0));
+}
+
+#[test]
+fn tables_by_exponent_settle_before_they_overflow() {
+    let pairs = 3 << 16;
+    let mut run = Moments::new(Kind::F32);
+    run.add_run(&[f32::MAX, -1.5].repeat(pairs));
+    let mut single = moments_of(&[f32::MAX, -1.5]);
+    for _ in 0..16 {
+        let half = single.clone();
+        single.merge(&half);
+    }
+    let third = single.clone();
+    single.merge(&third);
+    single.merge(&third);
+    assert_eq!(run, single);
+    let mut run = Moments::new(Kind::F64);
+    run.add_runs([1e300f64.next_down(); 1 << 10].chunks(1).cycle().take((1 << 22) + (1 << 20)));
+    assert_eq!((run.mean(), run.variance()), (Some(1e300f64.next_down()), Some(0.0)));
 }
 
 #[test]

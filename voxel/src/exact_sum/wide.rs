@@ -36,6 +36,16 @@ impl<const N: usize> Wide<N> {
         }
     }
 
+    /// Adds `v * 2^shift`, or subtracts it when `negative`. Reaches into three limbs from limb `shift / 64` on.
+    #[inline(always)]
+    pub(super) fn add_shifted(&mut self, v: u128, shift: usize, negative: bool) {
+        let within = shift % 64;
+        let [low, high] = halves(v);
+        let [first, carried] = halves(u128::from(low) << within);
+        let [second, third] = halves(u128::from(high) << within);
+        self.add_at(shift / 64, [first, second | carried, third], negative);
+    }
+
     /// Adds another integer of the same width.
     pub(super) fn merge(&mut self, other: &Self) {
         self.add_at(0, other.0, false);

@@ -5,10 +5,14 @@ use crate::{AnyVolume, Element, Region, with_volume};
 use super::codec::{put_counts, put_u64, take_counts, take_u64};
 use super::otsu::otsu_even;
 
+/// Most bins there may be: their numbers and edges have to stay apart in f64.
+const BINS_MAX: usize = 1 << 24;
+
 /// Counts of finite voxels in `n` bins of equal width over `[lo, hi]`, by the rule of `numpy.histogram` on f64.
 ///
 /// A bin holds `edge(i) <= v < edge(i + 1)`, the last one its upper edge too. Voxels outside `[lo, hi]` are left out. All
-/// arithmetic is in f64; an image of one value gets bins over half a unit to either side, as numpy's does.
+/// arithmetic is in f64; an image of one value gets bins over half a unit to either side, as numpy's does. In a range with fewer
+/// f64 values than bins, which numpy refuses, some bins stay empty and a count may be in the next bin to its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvenBins {
     lo: f64,
@@ -17,9 +21,10 @@ pub struct EvenBins {
 }
 
 impl EvenBins {
-    /// Empty bins; `None` unless `lo <= hi`, both finite, and `bins` is between 1 and 2^24.
+    /// Empty bins; `None` unless `lo <= hi`, both finite, and `bins` is between 1 and 2^24 (65,536 for a
+    /// report, 256 for Otsu).
     pub fn new(lo: f64, hi: f64, bins: usize) -> Option<Self> {
-        let valid = lo.is_finite() && hi.is_finite() && lo <= hi && (1..=1 << 24).contains(&bins);
+        let valid = lo.is_finite() && hi.is_finite() && lo <= hi && (1..=BINS_MAX).contains(&bins);
         valid.then(|| Self { lo, hi, counts: vec![0; bins] })
     }
 
@@ -108,49 +113,52 @@ impl EvenBins {
 pub(super) struct Ruler {
     lo: f64,
     hi: f64,
-    bins: usize,
     step: f64,
-    /// 1, or 1/2 for a range so wide that `hi - lo` would overflow.
+    /// A bin number fits 32 bits, which convert to and from f64 in one instruction.
+    last: i32,
+    /// A power of two: 1, but less for a range whose length would overflow, and more for one whose step would underflow.
+    /// Either way both ends stay exact.
     pub(super) scale: f64,
 }
 
 impl Ruler {
+    /// `bins` is at most [`BINS_MAX`].
     pub(super) fn new(lo: f64, hi: f64, bins: usize) -> Self {
         let (lo, hi) = if lo == hi { (lo - 0.5, hi + 0.5) } else { (lo, hi) };
-        let scale = if (hi - lo).is_finite() { 1.0 } else { 0.5 };
+        let scale = match hi - lo {
+            length if length.is_infinite() => 0.5,
+            // Ends this close are no larger than 2^53 times their distance, so that scaling them can't overflow.
+            length if length < 1e-290 => 2f64.powi(100),
+            _ => 1.0,
+        };
         let (lo, hi) = (lo * scale, hi * scale);
-        Self { lo, hi, bins, step: (hi - lo) / bins as f64, scale }
+        Self { lo, hi, step: (hi - lo) / bins as f64, last: bins.saturating_sub(1) as i32, scale }
     }
 
-    /// Lower edge of bin `i`; `i == bins` gives the upper edge of the last one.
+    /// Lower edge of bin `i`; one past the last bin, the upper edge of that.
     #[inline(always)]
-    pub(super) fn edge(&self, i: usize) -> f64 {
-        // A range of a few subnormals is the one whose step rounds to zero.
-        let along = match self.step {
-            0.0 => i as f64 / self.bins as f64 * (self.hi - self.lo),
-            step => i as f64 * step,
-        };
-        if i == self.bins { self.hi } else { along + self.lo }
+    pub(super) fn edge(&self, i: i32) -> f64 {
+        if i > self.last { self.hi } else { f64::from(i) * self.step + self.lo }
     }
 
     /// Centre of bin `i`, in units of the image.
     pub(super) fn centre(&self, i: usize) -> f64 {
-        (self.edge(i) + self.edge(i + 1)) / 2.0 / self.scale
+        (self.edge(i as i32) + self.edge(i as i32 + 1)) / 2.0 / self.scale
     }
 
     /// The bin of a value within the range.
     #[inline(always)]
     fn bin(&self, v: f64) -> usize {
         let v = v * self.scale;
-        let guess = ((v - self.lo) / (self.hi - self.lo) * self.bins as f64) as usize;
         // The quotient may be off by a rounding at an edge; the edges decide.
-        let guess = guess.min(self.bins - 1);
-        if v < self.edge(guess) {
-            guess.saturating_sub(1)
-        } else if guess + 1 < self.bins && v >= self.edge(guess + 1) {
+        let guess = (((v - self.lo) / self.step) as i32).clamp(0, self.last);
+        let bin = if v < self.edge(guess) {
+            guess - 1
+        } else if guess < self.last && v >= self.edge(guess + 1) {
             guess + 1
         } else {
             guess
-        }
+        };
+        bin.max(0) as usize
     }
 }

@@ -234,7 +234,7 @@ fn tallied<T: Element>(volume: &Volume<T>, part: Region) -> Tally {
         }
     }
     if T::DTYPE.is_float() || tally.shift != 0 {
-        runs().for_each(|run| tally.moments.add_run(run));
+        tally.moments.add_runs(runs());
     } else if let Some((least, _)) = tally.span {
         for (i, count) in tally.counts.iter().enumerate().filter(|(_, count)| **count != 0) {
             // Integers have an exact value; the alternative is never taken.

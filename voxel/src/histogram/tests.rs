@@ -229,12 +229,9 @@ proptest! {
         for v in values.iter().filter(|v| lo <= **v && **v <= hi) {
             let scaled = v * ruler.scale;
             // The last bin that starts at or below the value.
-            expected[(0..bins).rev().find(|i| ruler.edge(*i) <= scaled).unwrap()] += 1;
+            expected[(0..bins).rev().find(|i| ruler.edge(*i as i32) <= scaled).unwrap()] += 1;
         }
-        if hi > 1e-300 {
-            prop_assert_eq!(found.counts(), &expected[..]);
-        }
-        prop_assert_eq!(found.counts().iter().sum::<u64>(), expected.iter().sum::<u64>());
+        prop_assert_eq!(found.counts(), &expected[..]);
 
         let mut joined: Option<EvenBins> = Merge::identity();
         for part in [&values[values.len() / 2..], &values[..values.len() / 2]] {
