@@ -2,5 +2,6 @@
 //! the keys of everything a run reads and writes.
 
 mod error;
+pub mod store;
 
 pub use error::{Error, Kind, Result};
