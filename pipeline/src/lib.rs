@@ -1,6 +1,7 @@
 //! What the coordinator and the function agree on: the job and its plan, the tasks and their receipts, the arrays and
 //! the keys of everything a run reads and writes.
 
+pub mod array;
 mod error;
 pub mod store;
 

@@ -196,7 +196,7 @@ async fn neighbouring_ranges_are_one_request() {
     let after = store.requests();
     assert_eq!((after.gets - before.gets, after.bytes_in - before.bytes_in), (2, 1015));
     assert_eq!((after.puts, after.bytes_out), (1, 2 << 20));
-    assert_eq!(coalesced(&[5..9, 0..6, 3..3]), [0..9]);
+    assert_eq!(coalesced(&[5..9, 0..6, 3..3]), vec![Range { start: 0, end: 9 }]);
 }
 
 #[test]
