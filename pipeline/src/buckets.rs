@@ -14,11 +14,11 @@ use crate::scratch::{Reader, Tag, Writer};
 use crate::store::Store;
 
 /// Where a task puts what does not fit, and how much of it may stay in memory.
-pub struct Overflow {
+pub(crate) struct Overflow {
     store: Store,
     prefix: String,
     /// Buckets of every step; 1 means that everything stays in memory.
-    pub count: usize,
+    pub(crate) count: usize,
     /// Bytes a bucket gathers before they are written out.
     flush_bytes: usize,
 }
@@ -26,7 +26,7 @@ pub struct Overflow {
 impl Overflow {
     /// Buckets for a task that expects to handle `estimate_bytes` and may hold `limit_bytes`; objects go below
     /// `prefix`.
-    pub fn new(store: &Store, prefix: String, estimate_bytes: u64, limit_bytes: u64) -> Self {
+    pub(crate) fn new(store: &Store, prefix: String, estimate_bytes: u64, limit_bytes: u64) -> Self {
         /// More buckets than this would make their buffers smaller than a useful object.
         const COUNT_MAX: u64 = 4096;
         let count = estimate_bytes.div_ceil(limit_bytes.max(1)).clamp(1, COUNT_MAX) as usize;
@@ -36,13 +36,13 @@ impl Overflow {
     }
 
     /// Empty buckets for records of `record_bytes`. `name` is used once in a task.
-    pub fn buckets(&self, name: impl Into<String>, record_bytes: usize) -> Buckets<'_> {
+    pub(crate) fn buckets(&self, name: impl Into<String>, record_bytes: usize) -> Buckets<'_> {
         let buckets = (0..self.count).map(|_| Bucket::default()).collect();
         Buckets { home: self, name: name.into(), record_bytes, buckets }
     }
 
     /// Removes whatever was written out.
-    pub async fn clear(&self) -> Result<()> {
+    pub(crate) async fn clear(&self) -> Result<()> {
         if self.count > 1 { self.store.delete_prefix(&self.prefix).await } else { Ok(()) }
     }
 
@@ -59,7 +59,7 @@ struct Bucket {
 }
 
 /// One step's records, by bucket.
-pub struct Buckets<'a> {
+pub(crate) struct Buckets<'a> {
     home: &'a Overflow,
     name: String,
     record_bytes: usize,
@@ -68,7 +68,7 @@ pub struct Buckets<'a> {
 
 impl Buckets<'_> {
     /// Adds a record.
-    pub async fn push(&mut self, bucket: usize, record: &[u8]) -> Result<()> {
+    pub(crate) async fn push(&mut self, bucket: usize, record: &[u8]) -> Result<()> {
         debug_assert_eq!(record.len(), self.record_bytes);
         let this = &mut self.buckets[bucket];
         this.buffer.extend_from_slice(record);
@@ -85,17 +85,17 @@ impl Buckets<'_> {
     }
 
     /// Records in a bucket.
-    pub fn len(&self, bucket: usize) -> u64 {
+    pub(crate) fn len(&self, bucket: usize) -> u64 {
         self.buckets[bucket].records
     }
 
     /// Parts of a bucket, to be read one at a time with [`Buckets::part`].
-    pub fn parts(&self, bucket: usize) -> usize {
+    pub(crate) fn parts(&self, bucket: usize) -> usize {
         self.buckets[bucket].written_parts + 1
     }
 
     /// The bytes of one part: whole records, in the order they were pushed.
-    pub async fn part(&self, bucket: usize, part: usize) -> Result<Bytes> {
+    pub(crate) async fn part(&self, bucket: usize, part: usize) -> Result<Bytes> {
         let this = &self.buckets[bucket];
         if part == this.written_parts {
             return Ok(Bytes::copy_from_slice(&this.buffer));
@@ -105,7 +105,7 @@ impl Buckets<'_> {
     }
 
     /// Runs `each` on every record of a bucket.
-    pub async fn for_each(&self, bucket: usize, mut each: impl FnMut(&[u8])) -> Result<()> {
+    pub(crate) async fn for_each(&self, bucket: usize, mut each: impl FnMut(&[u8])) -> Result<()> {
         for part in 0..self.parts(bucket) {
             self.part(bucket, part).await?.chunks_exact(self.record_bytes).for_each(&mut each);
         }
@@ -114,7 +114,7 @@ impl Buckets<'_> {
 
     /// Starts reading all buckets as one sequence, sorted by the records' bytes (so records that are to be sorted open
     /// with their key in big-endian order). Every bucket must have been pushed in sorted order.
-    pub async fn merge(&self) -> Result<Merged<'_>> {
+    pub(crate) async fn merge(&self) -> Result<Merged<'_>> {
         let mut merged = Merged { from: self, cursors: Vec::new(), heap: BinaryHeap::new() };
         for bucket in 0..self.buckets.len() {
             merged.cursors.push(Cursor { part: 0, bytes: Bytes::new(), at: 0 });
@@ -131,7 +131,7 @@ struct Cursor {
 }
 
 /// Sorted buckets read as one sorted sequence; see [`Buckets::merge`].
-pub struct Merged<'a> {
+pub(crate) struct Merged<'a> {
     from: &'a Buckets<'a>,
     cursors: Vec<Cursor>,
     heap: BinaryHeap<Reverse<(Bytes, usize)>>,
@@ -155,7 +155,7 @@ impl Merged<'_> {
     }
 
     /// The next record.
-    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
         let Some(Reverse((record, bucket))) = self.heap.pop() else { return Ok(None) };
         self.advance(bucket).await?;
         Ok(Some(record))

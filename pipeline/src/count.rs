@@ -134,7 +134,12 @@ async fn read(file: &Reader, pass: &Pass) -> Result<Vec<Partial>> {
 }
 
 /// Every joined histogram of one image so far, from the digests of the stages up to and including `last`.
-async fn history(store: &Store, plan: &Plan, last: usize, of: Counted) -> Result<(Tally, Option<EvenBins>, Vec<Refine>)> {
+async fn history(
+    store: &Store,
+    plan: &Plan,
+    last: usize,
+    of: Counted,
+) -> Result<(Tally, Option<EvenBins>, Vec<Refine>)> {
     let (mut tally, mut bins, mut refined) = (None, None, Vec::new());
     for stage in &plan.stages[..=last] {
         let StageKind::Map(pass) = &stage.kind else { continue };
@@ -170,7 +175,8 @@ fn percents(plan: &Plan, of: Counted) -> Vec<f64> {
 fn search(plan: &Plan, of: Counted, tally: &Tally, refined: &[Refine]) -> Result<Option<PercentileSearch>> {
     let mut search = PercentileSearch::new(tally, &percents(plan, of));
     for pass in refined {
-        let next = search.map(|s| s.refined(pass).ok_or_else(|| Error::internal("a refining pass counted other ranks")));
+        let next =
+            search.map(|s| s.refined(pass).ok_or_else(|| Error::internal("a refining pass counted other ranks")));
         search = next.transpose()?;
     }
     Ok(search)
@@ -198,7 +204,11 @@ pub(crate) async fn decide(store: &Store, plan: &Plan, stage: usize, pass: &Pass
         state.wanted.retain(|wanted| wanted.of != count.of);
         if later(|round| *round == Round::Refine) {
             let wanted = search(plan, count.of, &tally, &refined)?.and_then(|s| s.wanted());
-            state.wanted.extend(wanted.map(|w| Wanted { of: count.of, bits: w.bits(), prefixes: w.prefixes().to_vec() }));
+            state.wanted.extend(wanted.map(|w| Wanted {
+                of: count.of,
+                bits: w.bits(),
+                prefixes: w.prefixes().to_vec(),
+            }));
         }
         choose(plan, count.of, &tally, bins.as_ref(), &refined, state)?;
     }

@@ -98,10 +98,7 @@ impl Tree {
     /// The blocks of a group, as a box in block coordinates.
     pub fn blocks_of(&self, level: u32, unit: u64) -> Region {
         let (at, span) = (coordinates(unit, self.counts(level)), self.span(level));
-        Region {
-            start: at.map(|i| i * span),
-            end: std::array::from_fn(|a| ((at[a] + 1) * span).min(self.blocks[a])),
-        }
+        Region { start: at.map(|i| i * span), end: std::array::from_fn(|a| ((at[a] + 1) * span).min(self.blocks[a])) }
     }
 
     /// The unit numbers, at `level - 1`, of a group's children, in C order.

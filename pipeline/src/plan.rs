@@ -320,13 +320,14 @@ impl Plan {
     /// The array a stage leaves for later ones.
     pub fn spilled_spec(&self, stage: usize) -> Option<(String, ArraySpec)> {
         let Stage { kind: StageKind::Map(pass), fingerprint, .. } = self.stages.get(stage)? else { return None };
+        (pass.leaves == Leaves::Array).then_some(())?;
         let spec = ArraySpec {
             extent: self.extent,
             dtype: self.dtype_before(pass.ops.1),
             chunks: build::spilled_chunks(self.grid),
             shards: None,
-            codec: crate::array::Codec::scratch(),
-            axes: Vec::new(),
+            codec: build::SCRATCH_CODEC,
+            dimension_names: Vec::new(),
         };
         Some((layout::spilled_array(fingerprint), spec))
     }

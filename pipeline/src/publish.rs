@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::array::{ArraySpec, ome};
+use crate::array::{ArraySpec, GroupKind, multiscales_json};
 use crate::plan::{Ending, Plan, StageKind};
 use crate::reduce::table;
 use crate::store::Store;
@@ -26,12 +26,14 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State) -> Result
         let labels = matches!(plan.ending, Ending::Label { .. });
         let dtype = if labels { state.label_dtype() } else { output.spec.dtype };
         let spec = ArraySpec { dtype, ..output.spec.clone() };
-        let kind = if labels { ome::Kind::Labels } else { ome::Kind::Image };
+        let kind = if labels { GroupKind::Labels } else { GroupKind::Image };
+        let axes = &spec.dimension_names;
+        let level = ("0".to_owned(), vec![1.0; axes.len()], vec![0.0; axes.len()]);
         let name = output.group.trim_end_matches(".zarr");
-        let level = format!("{}/{}", layout::level(&output.group, 0), layout::ZARR_METADATA);
-        store.put(&level, spec.metadata_json()?).await?;
-        let group = format!("{}/{}", output.group, layout::ZARR_METADATA);
-        store.put(&group, ome::single_level_json(name, &spec, kind)?).await?;
+        let group = multiscales_json(name, axes, &vec![None; axes.len()], &[level], kind);
+        let array = layout::level(&output.group, 0);
+        store.put(&format!("{array}/{}", layout::ZARR_METADATA), spec.metadata_json()).await?;
+        store.put(&format!("{}/{}", output.group, layout::ZARR_METADATA), group).await?;
     }
     Ok(())
 }

@@ -11,10 +11,10 @@ use crate::Result;
 use crate::scratch::{Reader, Tag, Writer, decode_u64s, encode_u64s};
 
 /// Rows in a page. Small, since a merge of thousands of files holds a page of each.
-pub const PAGE_ROWS: usize = 64;
+pub(crate) const PAGE_ROWS: usize = 64;
 
 /// Writes sorted rows as the pages of one section kind of a scratch object.
-pub struct PageWriter {
+pub(crate) struct PageWriter {
     tag: Tag,
     kind: Option<Kind>,
     page: Vec<u8>,
@@ -24,21 +24,21 @@ pub struct PageWriter {
 }
 
 /// What a [`PageWriter`] wrote.
-pub struct Pages {
+pub(crate) struct Pages {
     /// Rows in all.
-    pub rows: u64,
+    pub(crate) rows: u64,
     /// The key of each page's first row, and after them the key of the last row.
-    pub keys: Vec<u64>,
+    pub(crate) keys: Vec<u64>,
 }
 
 impl PageWriter {
     /// Starts writing rows, with this kind of intensity, as sections `tag`.
-    pub fn new(tag: Tag, kind: Option<Kind>) -> Self {
+    pub(crate) fn new(tag: Tag, kind: Option<Kind>) -> Self {
         Self { tag, kind, page: Vec::new(), rows: 0, first_keys: Vec::new(), last_key: 0 }
     }
 
     /// Adds a row, whose key is not smaller than the one before.
-    pub async fn push(&mut self, row: &ObjectRow, to: &mut Writer) -> Result<()> {
+    pub(crate) async fn push(&mut self, row: &ObjectRow, to: &mut Writer) -> Result<()> {
         if self.rows.is_multiple_of(PAGE_ROWS as u64) {
             self.flush(to).await?;
             self.first_keys.push(row.key);
@@ -58,7 +58,7 @@ impl PageWriter {
     }
 
     /// Writes the last page.
-    pub async fn finish(mut self, to: &mut Writer) -> Result<Pages> {
+    pub(crate) async fn finish(mut self, to: &mut Writer) -> Result<Pages> {
         self.flush(to).await?;
         let mut keys = self.first_keys;
         keys.extend((self.rows > 0).then_some(self.last_key));
@@ -67,12 +67,12 @@ impl PageWriter {
 }
 
 /// Writes a section with the keys of a file's closed pages, for [`RowFile`].
-pub async fn write_closed_keys(pages: &Pages, to: &mut Writer) -> Result<()> {
+pub(crate) async fn write_closed_keys(pages: &Pages, to: &mut Writer) -> Result<()> {
     to.section(Tag::ClosedKeys, 0, &encode_u64s(&pages.keys)).await
 }
 
 /// Decodes a page.
-pub fn decode_page(page: &[u8], kind: Option<Kind>, file: &Reader) -> Result<Vec<ObjectRow>> {
+pub(crate) fn decode_page(page: &[u8], kind: Option<Kind>, file: &Reader) -> Result<Vec<ObjectRow>> {
     let size = ObjectRow::bytes(kind);
     if !page.len().is_multiple_of(size) {
         return Err(file.damaged("a page of rows has a part of a row"));
@@ -82,7 +82,7 @@ pub fn decode_page(page: &[u8], kind: Option<Kind>, file: &Reader) -> Result<Vec
 }
 
 /// The closed rows of one contributor with keys in a range, page after page.
-pub struct RowFile {
+pub(crate) struct RowFile {
     file: Reader,
     kind: Option<Kind>,
     low: u64,
@@ -91,12 +91,12 @@ pub struct RowFile {
     pages: u64,
     page: std::vec::IntoIter<ObjectRow>,
     /// Number, within the contributor's closed rows, of the first row at or above `low`.
-    pub first_row: u64,
+    pub(crate) first_row: u64,
 }
 
 impl RowFile {
     /// Opens the closed rows of `file` with `low <= key`, and `key < high` where there is an upper end.
-    pub async fn open(file: Reader, kind: Option<Kind>, low: u64, high: Option<u64>) -> Result<Self> {
+    pub(crate) async fn open(file: Reader, kind: Option<Kind>, low: u64, high: Option<u64>) -> Result<Self> {
         let mut keys = decode_u64s(&file.require(Tag::ClosedKeys, 0).await?);
         keys.pop();
         // The page before the first that starts above `low` may hold rows at `low` or above; with equal keys on both
@@ -136,7 +136,7 @@ impl RowFile {
     }
 
     /// The next row of the range.
-    pub async fn next(&mut self) -> Result<Option<ObjectRow>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<ObjectRow>> {
         while self.page.len() == 0 {
             if !self.load().await? {
                 return Ok(None);
@@ -147,7 +147,7 @@ impl RowFile {
 }
 
 /// Merges row files by key.
-pub struct RowMerge {
+pub(crate) struct RowMerge {
     files: Vec<RowFile>,
     heads: Vec<Option<ObjectRow>>,
     heap: BinaryHeap<Reverse<(u64, usize)>>,
@@ -155,7 +155,7 @@ pub struct RowMerge {
 
 impl RowMerge {
     /// Starts a merge.
-    pub async fn new(mut files: Vec<RowFile>) -> Result<Self> {
+    pub(crate) async fn new(mut files: Vec<RowFile>) -> Result<Self> {
         let (mut heads, mut heap) = (Vec::with_capacity(files.len()), BinaryHeap::with_capacity(files.len()));
         for (i, file) in files.iter_mut().enumerate() {
             let head = file.next().await?;
@@ -166,15 +166,10 @@ impl RowMerge {
     }
 
     /// The row with the smallest key, and which file it came from (ties: the first file).
-    pub async fn next(&mut self) -> Result<Option<(usize, ObjectRow)>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<(usize, ObjectRow)>> {
         let Some(Reverse((_, i))) = self.heap.pop() else { return Ok(None) };
         let next = self.files[i].next().await?;
         self.heap.extend(next.as_ref().map(|row| Reverse((row.key, i))));
         Ok(std::mem::replace(&mut self.heads[i], next).map(|row| (i, row)))
-    }
-
-    /// The files, in the order they were given.
-    pub fn files(&self) -> &[RowFile] {
-        &self.files
     }
 }

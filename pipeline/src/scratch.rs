@@ -23,7 +23,7 @@ const TAIL_BYTES: u64 = 16 << 10;
 /// What a section holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
-pub enum Tag {
+pub(crate) enum Tag {
     /// A block's labels as runs.
     Runs = 1,
     /// The open object numbers on one face of a block; the index is the face.
@@ -68,7 +68,7 @@ struct Entry {
 }
 
 /// Writes one scratch object, section by section. Nothing is visible before [`Writer::finish`].
-pub struct Writer {
+pub(crate) struct Writer {
     upload: Upload,
     offset: u64,
     table: Vec<Entry>,
@@ -76,12 +76,12 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the object `key`.
-    pub async fn create(store: &Store, key: &str) -> Result<Self> {
+    pub(crate) async fn create(store: &Store, key: &str) -> Result<Self> {
         Ok(Self { upload: store.upload(key).await?, offset: 0, table: Vec::new() })
     }
 
     /// Adds a section; `(tag, index)` names it and is used once in an object.
-    pub async fn section(&mut self, tag: Tag, index: u64, bytes: &[u8]) -> Result<()> {
+    pub(crate) async fn section(&mut self, tag: Tag, index: u64, bytes: &[u8]) -> Result<()> {
         let (offset, length) = (self.offset, bytes.len() as u64);
         self.table.push(Entry { tag: tag as u32, crc: crc32c::crc32c(bytes), index, offset, length });
         self.offset += length;
@@ -89,7 +89,7 @@ impl Writer {
     }
 
     /// Writes the table and publishes the object. Gives its size in bytes.
-    pub async fn finish(mut self) -> Result<u64> {
+    pub(crate) async fn finish(mut self) -> Result<u64> {
         self.table.sort_by_key(|e| (e.tag, e.index));
         let mut tail = Vec::with_capacity(self.table.len() * ENTRY_BYTES + FOOTER_BYTES);
         for e in &self.table {
@@ -112,7 +112,7 @@ impl Writer {
 }
 
 /// Reads one scratch object. Every section is checked against its checksum before anyone sees it.
-pub struct Reader {
+pub(crate) struct Reader {
     store: Store,
     key: String,
     table: Vec<Entry>,
@@ -123,7 +123,7 @@ impl Reader {
     ///
     /// # Errors
     /// Data when the object is missing, damaged or of another version.
-    pub async fn open(store: &Store, key: &str) -> Result<Self> {
+    pub(crate) async fn open(store: &Store, key: &str) -> Result<Self> {
         let damaged = |why: &str| damaged(store, key, why);
         let tail = store.get_suffix(key, TAIL_BYTES).await?.ok_or_else(|| damaged("it is missing"))?;
         let (bytes, size) = (tail.bytes, tail.size);
@@ -167,12 +167,12 @@ impl Reader {
     }
 
     /// The indices of all sections of one kind, ascending.
-    pub fn indices(&self, tag: Tag) -> impl Iterator<Item = u64> + '_ {
+    pub(crate) fn indices(&self, tag: Tag) -> impl Iterator<Item = u64> + '_ {
         self.table.iter().filter(move |e| e.tag == tag as u32).map(|e| e.index)
     }
 
     /// The bytes of a section, or `None` when the object has no such section.
-    pub async fn get(&self, tag: Tag, index: u64) -> Result<Option<Bytes>> {
+    pub(crate) async fn get(&self, tag: Tag, index: u64) -> Result<Option<Bytes>> {
         let Some(entry) = self.find(tag, index) else { return Ok(None) };
         let bytes = if entry.length == 0 {
             Bytes::new()
@@ -187,18 +187,18 @@ impl Reader {
     }
 
     /// The length in bytes of a section; 0 when the object has none.
-    pub fn length(&self, tag: Tag, index: u64) -> u64 {
+    pub(crate) fn length(&self, tag: Tag, index: u64) -> u64 {
         self.find(tag, index).map_or(0, |e| e.length)
     }
 
     /// The bytes of a section that must be there.
-    pub async fn require(&self, tag: Tag, index: u64) -> Result<Bytes> {
+    pub(crate) async fn require(&self, tag: Tag, index: u64) -> Result<Bytes> {
         let missing = || self.damaged(&format!("section {tag:?} {index} is missing"));
         self.get(tag, index).await?.ok_or_else(missing)
     }
 
     /// The error of an object that is not what its writer left.
-    pub fn damaged(&self, why: &str) -> Error {
+    pub(crate) fn damaged(&self, why: &str) -> Error {
         damaged(&self.store, &self.key, why)
     }
 }
@@ -222,11 +222,11 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Little-endian u64s in a section.
-pub fn encode_u64s(values: &[u64]) -> Vec<u8> {
+pub(crate) fn encode_u64s(values: &[u64]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
 /// The inverse of [`encode_u64s`]; trailing bytes that make no whole number are ignored.
-pub fn decode_u64s(bytes: &[u8]) -> Vec<u64> {
+pub(crate) fn decode_u64s(bytes: &[u8]) -> Vec<u64> {
     bytes.chunks_exact(8).map(|b| u64_at(b, 0)).collect()
 }

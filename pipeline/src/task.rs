@@ -19,8 +19,8 @@ use crate::reduce::Contribution;
 use crate::store::{Store, Version};
 use crate::{Error, Result, layout};
 
-pub use worker::Worker;
 pub(crate) use worker::Gate;
+pub use worker::Worker;
 
 /// One piece of work for a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

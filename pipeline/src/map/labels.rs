@@ -89,9 +89,7 @@ pub(crate) async fn leave_rows(worker: &Worker, stage: usize, unit: u64, image: 
     let region = plan.grid.region(unit);
     let (runs, ids) = tokio::task::block_in_place(|| of_values(&image, region));
     let rows = |labels: std::ops::Range<u32>| {
-        tokio::task::block_in_place(|| {
-            measure(&runs, labels, &image, Objects::Values(&ids), None, plan.extent)
-        })
+        tokio::task::block_in_place(|| measure(&runs, labels, &image, Objects::Values(&ids), None, plan.extent))
     };
     let mut out = Writer::create(&worker.store, &layout::scratch(&plan.stages[stage].fingerprint, unit)).await?;
     let pages = write_rows(Tag::Closed, None, 1..runs.labels + 1, &rows, &mut out).await?;

@@ -18,8 +18,10 @@ pub(super) async fn input(worker: &Worker, gate: &Gate, region: Region, done: &m
 
 /// Reads `region` of what an earlier stage left.
 pub(super) async fn spilled(worker: &Worker, gate: &Gate, stage: usize, region: Region) -> Result<AnyVolume> {
-    let array = worker.spilled(stage).await?;
-    boxed(&array, &worker.cache, gate, region, None).await
+    let (array, dtype) = worker.spilled(stage).await?;
+    let image = boxed(&array, &worker.cache, gate, region, None).await?;
+    // Masks are stored as bytes.
+    Ok(if image.dtype() == dtype { image } else { voxel::filter::cast(image, region, dtype) })
 }
 
 async fn boxed(
@@ -36,8 +38,8 @@ async fn boxed(
     while let Some(part) = fetched.next().await {
         let part = part?;
         if let Some(done) = &mut done {
-            done.missing_chunks += part.missing() as u64;
-            done.read.extend(part.versions().iter().cloned());
+            done.missing_chunks += part.missing as u64;
+            done.read.extend(part.versions());
         }
         let permit = gate.compute().await?;
         tokio::task::block_in_place(|| {

@@ -8,7 +8,7 @@ use super::{
     Count, Counted, Ending, FORMAT, Input, Leaves, MergeSettings, Output, Pass, Plan, Round, Source, Stage, StageKind,
     hash,
 };
-use crate::array::{ArraySpec, Codec};
+use crate::array::{ArraySpec, BloscCompressor, Codec};
 use crate::grid::Grid;
 use crate::job::{Job, Shards};
 use crate::op::{Choice, Op};
@@ -36,6 +36,13 @@ pub struct Wishes {
     /// Shape of the label merge.
     pub merge: MergeSettings,
 }
+
+/// The default codec of images: filtered bytes compress slowly at higher levels and hardly better.
+const IMAGE_CODEC: Codec = Codec::Zstd { level: 1 };
+/// The default codec of labels, whose high bytes are nearly constant.
+const LABEL_CODEC: Codec = Codec::Blosc { compressor: BloscCompressor::Zstd, level: 1 };
+/// The codec of arrays between stages.
+pub(super) const SCRATCH_CODEC: Codec = Codec::Blosc { compressor: BloscCompressor::Lz4, level: 1 };
 
 /// A threshold before which everything must have been seen.
 struct Barrier {
@@ -95,7 +102,9 @@ fn split(job: &Job, extent: Extent) -> Result<(Vec<Op>, Ending)> {
     let mut ops = Vec::new();
     let mut ending = if job.steps.is_empty() { Ending::Measure } else { Ending::Image };
     for (i, step) in job.steps.iter().enumerate() {
-        if let Some(op) = Op::compile(step, extent.planar).map_err(|e| e.at(format!("step {} ({})", i + 1, step.op())))? {
+        if let Some(op) =
+            Op::compile(step, extent.planar).map_err(|e| e.at(format!("step {} ({})", i + 1, step.op())))?
+        {
             ops.push(op);
             continue;
         }
@@ -106,9 +115,11 @@ fn split(job: &Job, extent: Extent) -> Result<(Vec<Op>, Ending)> {
         }
         ending = match step {
             Step::Label(label) => Ending::Label {
-                connectivity: label.connectivity.neighbours(extent.planar)?.try_into().map_err(|e| {
-                    Error::internal(format!("the job's connectivity is none of the kernel's: {e}"))
-                })?,
+                connectivity: label
+                    .connectivity
+                    .neighbours(extent.planar)?
+                    .try_into()
+                    .map_err(|e| Error::internal(format!("the job's connectivity is none of the kernel's: {e}")))?,
                 min_voxels: label.min_voxels,
                 clear_border: label.clear_border,
             },
@@ -144,17 +155,18 @@ fn output(
     };
     let codec = match &job.write.codec {
         Some(text) => text.parse().map_err(|e: Error| e.at("write.codec"))?,
-        None if matches!(ending, Ending::Label { .. }) => Codec::for_labels(),
-        None => Codec::for_images(),
+        None if matches!(ending, Ending::Label { .. }) => LABEL_CODEC,
+        None => IMAGE_CODEC,
     };
-    let spec = ArraySpec { extent, dtype, chunks, shards, codec, axes: image.axes.clone() };
+    let spec = ArraySpec { extent, dtype, chunks, shards, codec, dimension_names: image.axes.clone() };
+    spec.check()?;
     Ok(Some(Output { group: group.to_owned(), spec }))
 }
 
 /// The voxels of one output object (or, for a job that writes none, one input chunk): what blocks are multiples of.
 fn object_shape(plan: &Plan) -> [usize; 3] {
     match &plan.output {
-        Some(output) => output.spec.object_shape(),
+        Some(output) => output.spec.unit_shape(),
         None => std::array::from_fn(|a| plan.input.chunk[a].clamp(1, plan.extent.shape[a])),
     }
 }
@@ -177,7 +189,9 @@ fn choose_block(plan: &Plan, unit: [usize; 3], resources: &Resources) -> Result<
     let mut block: [usize; 3] = std::array::from_fn(|a| unit[a].min(roof[a]));
     fits(block).map_err(|e| {
         let parts = match &plan.output {
-            Some(output) if output.spec.shards.is_some() => "smaller shards (--shards none, or --chunks 64) or more --memory",
+            Some(output) if output.spec.shards.is_some() => {
+                "smaller shards (--shards none, or --chunks 64) or more --memory"
+            }
             Some(_) => "smaller chunks (--chunks 64) or more --memory",
             None => "more --memory",
         };

@@ -107,7 +107,10 @@ pub fn project(plan: &Plan, resources: &Resources) -> Result<Projection> {
                 plan.grid.largest(),
                 mib(resources.memory_bytes)
             ))
-            .hint(format!("give it --memory {}MiB, or smaller blocks: --chunks 64, --shards none", least.div_ceil(1 << 20)))
+            .hint(format!(
+                "give it --memory {}MiB, or smaller blocks: --chunks 64, --shards none",
+                least.div_ceil(1 << 20)
+            ))
         })?);
     }
     let bytes = stages.iter().map(|s| s.bytes).max().unwrap_or(0);
@@ -162,7 +165,11 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
         }
         StageKind::Up { level } => {
             let worst = open_objects_max(plan, tree, *level) * (3 * rows + 512) + (1 << 20);
-            Needs { unit: worst.min(resources.merge_bytes() + (4 << 20)), units: tree.units(*level), ..Needs::default() }
+            Needs {
+                unit: worst.min(resources.merge_bytes() + (4 << 20)),
+                units: tree.units(*level),
+                ..Needs::default()
+            }
         }
         StageKind::Down { level } => {
             let worst = open_objects_max(plan, tree, *level) * 16 + (1 << 20);
@@ -232,7 +239,12 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
     };
     let unit = chain.max(leaving).max(read + parts) + tallies;
     let beside = (read + parts).max(if pass.leaves == Leaves::Labels { 0 } else { leaving });
-    Needs { unit, beside, useful_cache: useful_cache(plan, &regions[0], chunk, input_dtype.size()), units: plan.grid.units() }
+    Needs {
+        unit,
+        beside,
+        useful_cache: useful_cache(plan, &regions[0], chunk, input_dtype.size()),
+        units: plan.grid.units(),
+    }
 }
 
 /// What stays of labelling a block, at its worst: runs and sets, one byte and one number per label, the encoded runs,
@@ -261,7 +273,7 @@ fn row_bytes(plan: &Plan) -> u64 {
 /// An output object being encoded: as bytes, and compressed.
 fn object_bytes(plan: &Plan, voxel_bytes: u64) -> u64 {
     plan.output.as_ref().map_or(0, |o| {
-        let object = o.spec.object_shape().iter().product::<usize>() as u64 * voxel_bytes;
+        let object = o.spec.unit_shape().iter().product::<usize>() as u64 * voxel_bytes;
         let chunk = o.spec.chunks.iter().product::<usize>() as u64 * voxel_bytes;
         object + 2 * chunk + (1 << 20)
     })

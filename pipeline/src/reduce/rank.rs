@@ -195,7 +195,8 @@ impl Labels<'_> {
             let start = u64::from_le_bytes(std::array::from_fn(|i| start[i])) as usize;
             let ranks = ranks.chunks_exact(4).map(|r| u32::from_le_bytes(std::array::from_fn(|i| r[i])));
             for (i, rank) in ranks.enumerate().filter(|(_, rank)| *rank != 0) {
-                let slot = labels.get_mut(start + i).ok_or_else(|| ranked.damaged("it ranks rows that are not there"))?;
+                let slot =
+                    labels.get_mut(start + i).ok_or_else(|| ranked.damaged("it ranks rows that are not there"))?;
                 *slot = self.bases[range] + u64::from(rank);
             }
         }

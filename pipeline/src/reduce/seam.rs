@@ -63,7 +63,9 @@ async fn across(seams: &Seams<'_>, block: u64, axis: usize, pairs: &mut BTreeMap
         for df in reach(fast) {
             let mut beyond = at;
             beyond[axis] += 1;
-            let (Some(s), Some(f)) = (at[slow].checked_add_signed(ds), at[fast].checked_add_signed(df)) else { continue };
+            let (Some(s), Some(f)) = (at[slow].checked_add_signed(ds), at[fast].checked_add_signed(df)) else {
+                continue;
+            };
             (beyond[slow], beyond[fast]) = (s, f);
             if s >= counts[slow] || f >= counts[fast] {
                 continue;

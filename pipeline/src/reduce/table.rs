@@ -64,7 +64,8 @@ pub(crate) async fn encode_group(store: &Store, plan: &Plan, state: &State, stag
             .ok_or_else(|| Error::internal(format!("column {} can't be decoded", column.name)))?;
         drop(bytes);
         {
-            let mut column = writer.next_column().map_err(failed)?.ok_or_else(|| Error::internal("a column too many"))?;
+            let mut column =
+                writer.next_column().map_err(failed)?.ok_or_else(|| Error::internal("a column too many"))?;
             match (column.untyped(), &values) {
                 (ColumnWriter::Int64ColumnWriter(to), ColumnData::I64(values)) => to.write_batch(values, None, None),
                 (ColumnWriter::Int64ColumnWriter(to), ColumnData::U64(values)) => {
@@ -85,7 +86,13 @@ pub(crate) async fn encode_group(store: &Store, plan: &Plan, state: &State, stag
 }
 
 /// Appends the bytes of some rows of one column of a range.
-async fn gather(file: &Reader, column: usize, kind: ColumnType, rows: std::ops::Range<u64>, to: &mut Vec<u8>) -> Result<()> {
+async fn gather(
+    file: &Reader,
+    column: usize,
+    kind: ColumnType,
+    rows: std::ops::Range<u64>,
+    to: &mut Vec<u8>,
+) -> Result<()> {
     let width = if kind == ColumnType::Bool { 1 } else { 8 };
     let batch_rows = BATCH_ROWS as u64;
     for batch in rows.start / batch_rows..rows.end.div_ceil(batch_rows) {

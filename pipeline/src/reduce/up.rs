@@ -277,7 +277,7 @@ async fn write(
     let mut node_numbers = home.buckets("node-numbers", 16);
     for bucket in 0..home.count {
         let mut own_of = HashMap::with_capacity(numbers.len(bucket) as usize);
-        numbers.for_each(bucket, |r| drop(own_of.insert(u64_be(r, 0), u64_be(r, 8)))).await?;
+        numbers.for_each(bucket, |r| own_of.extend([of_two(r)])).await?;
         let mut here = Vec::with_capacity(parts.aliases.len(bucket) as usize);
         parts
             .aliases
@@ -357,12 +357,7 @@ pub(crate) fn child_page(child: usize, page: u64) -> u64 {
     (child as u64) << 32 | page
 }
 
-async fn write_child_maps(
-    shares: Shares,
-    children: &[Child],
-    numbers: &Buckets<'_>,
-    out: &mut Writer,
-) -> Result<()> {
+async fn write_child_maps(shares: Shares, children: &[Child], numbers: &Buckets<'_>, out: &mut Writer) -> Result<()> {
     let (mut bucket, mut own): (usize, Vec<u64>) = (usize::MAX, Vec::new());
     for (ordinal, child) in children.iter().enumerate() {
         let nodes = child.first..child.first + child.counts.open;

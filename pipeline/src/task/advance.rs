@@ -21,6 +21,9 @@ pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result
     let receipts = receipts(worker, stage, units).await?;
     state.missing_chunks += receipts.iter().map(|r| r.missing_chunks).sum::<u64>();
 
+    if let Some((array, spec)) = plan.spilled_spec(stage) {
+        store.put(&format!("{array}/{}", layout::ZARR_METADATA), spec.metadata_json()).await?;
+    }
     if let StageKind::Map(pass) = &plan.stages[stage].kind
         && !pass.counts.is_empty()
     {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
+use voxel::Dtype;
 
 use super::{Answer, Receipt, State, Task, advance};
-use crate::array::{Array, ChunkCache};
+use crate::array::{Array, ChunkCache, Pick};
 use crate::count::Partial;
 use crate::map::{self, Done, labels};
 use crate::plan::memory::{self, BATCH_ROWS, Limits, Projection, Resources};
@@ -26,7 +27,7 @@ pub struct Worker {
     pub(crate) cache: ChunkCache,
     limits: Vec<Limits>,
     gates: Vec<Gate>,
-    spilled: Mutex<HashMap<usize, Arc<Array>>>,
+    spilled: Mutex<HashMap<usize, Array>>,
     states: Mutex<HashMap<usize, Arc<State>>>,
 }
 
@@ -63,7 +64,7 @@ impl Worker {
             store,
             plan,
             input,
-            cache: ChunkCache::new(cache_bytes),
+            cache: ChunkCache::new(cache_bytes as usize),
             gates: limits.iter().map(Gate::new).collect(),
             limits,
             spilled: Mutex::default(),
@@ -259,21 +260,22 @@ impl Worker {
             return Ok(Arc::clone(state));
         }
         let state = State::read(&self.store, &self.plan, before).await?;
-        let state = Arc::new(state.ok_or_else(|| Error::internal("a stage starts before the one before it has ended"))?);
+        let state =
+            Arc::new(state.ok_or_else(|| Error::internal("a stage starts before the one before it has ended"))?);
         states.insert(before, Arc::clone(&state));
         Ok(state)
     }
 
-    /// The array that an earlier stage left.
-    pub(crate) async fn spilled(&self, stage: usize) -> Result<Arc<Array>> {
-        let mut spilled = self.spilled.lock().await;
-        if let Some(array) = spilled.get(&stage) {
-            return Ok(Arc::clone(array));
-        }
+    /// The array that an earlier stage left, and the element type of the image in it.
+    pub(crate) async fn spilled(&self, stage: usize) -> Result<(Array, Dtype)> {
         let (key, spec) =
             self.plan.spilled_spec(stage).ok_or_else(|| Error::internal("a pass reads a stage that left no array"))?;
-        let array = Arc::new(Array::from_spec(&self.store, &key, &spec)?);
-        spilled.insert(stage, Arc::clone(&array));
-        Ok(array)
+        let mut spilled = self.spilled.lock().await;
+        if let Some(array) = spilled.get(&stage) {
+            return Ok((array.clone(), spec.dtype));
+        }
+        let array = Array::open_in(&self.store.child(&key)?, &Pick::default()).await?;
+        spilled.insert(stage, array.clone());
+        Ok((array, spec.dtype))
     }
 }
