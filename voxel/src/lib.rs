@@ -9,15 +9,16 @@
 //! whatever is summed is summed exactly ([`exact_sum`]), so that partial results join in any order ([`Merge`]).
 //!
 
+mod dtype;
+pub mod exact_sum;
+pub mod histogram;
 pub mod label;
+mod merge;
+mod region;
 pub mod runs;
 pub mod seam;
 pub mod table;
-
-mod dtype;
-pub mod exact_sum;
-mod merge;
-mod region;
+pub mod threshold;
 mod union;
 mod varint;
 mod volume;

@@ -47,6 +47,26 @@ impl<T: Copy + Default> Volume<T> {
         &mut self.data[from..from + len]
     }
 
+    /// The voxels of `part`, which must lie inside this volume's region, in C order and without a copy, as slices as long
+    /// as memory allows: rows, whole planes, or all in one.
+    pub fn runs(&self, part: Region) -> impl Iterator<Item = &[T]> {
+        assert!(self.region.contains(&part), "{part:?} lies in {:?}", self.region);
+        let full = |axis: usize| part.start[axis] == self.region.start[axis] && part.end[axis] == self.region.end[axis];
+        let [nz, ny, nx] = part.shape();
+        let (planes, rows, length) = match (full(1), full(2)) {
+            _ if part.is_empty() => (0, 0, 0),
+            (true, true) => (1, 1, nz * ny * nx),
+            (false, true) => (nz, 1, ny * nx),
+            _ => (nz, ny, nx),
+        };
+        (0..planes).flat_map(move |z| {
+            (0..rows).map(move |y| {
+                let from = self.offset([part.start[0] + z, part.start[1] + y, part.start[2]]);
+                &self.data[from..from + length]
+            })
+        })
+    }
+
     /// A copy of the voxels of `part`, which must lie inside this volume's region.
     pub fn cropped(&self, part: Region) -> Self {
         assert!(self.region.contains(&part), "{part:?} lies in {:?}", self.region);
@@ -207,5 +227,26 @@ impl AnyVolume {
         let mut out = Vec::new();
         with_volume!(self, v => Element::extend_le(&v.data, &mut out));
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_the_voxels_of_the_part_in_order() {
+        let region = Region::new([2, 3, 5], [3, 2, 4]);
+        let volume = Volume::new(region, (0..24u8).collect());
+        for z in 2..5 {
+            for (y0, y1) in [(3, 5), (4, 5), (3, 4), (4, 4)] {
+                for (x0, x1) in [(5, 9), (6, 8), (8, 9)] {
+                    let part = Region { start: [z, y0, x0], end: [5, y1, x1] };
+                    assert_eq!(volume.runs(part).flatten().copied().collect::<Vec<_>>(), volume.cropped(part).data);
+                }
+            }
+        }
+        assert_eq!(volume.runs(region).count(), 1);
+        assert_eq!(volume.runs(Region { start: region.end, end: region.end }).count(), 0);
     }
 }
