@@ -68,6 +68,16 @@ impl TryFrom<u8> for Connectivity {
 /// [`VOXELS_MAX`](crate::runs::VOXELS_MAX) voxels (panics otherwise).
 ///
 /// Labels are 1 to n by first voxel in C order, as `scipy.ndimage.label` numbers them. NaN is foreground: it is not zero.
+///
+/// ```
+/// use voxel::label::{Connectivity, label};
+/// use voxel::{Region, Volume};
+/// let corners = Volume::new(Region::whole([1, 2, 4]), vec![1u8, 0, 1, 1, 0, 1, 0, 0]);
+/// let found = label(&corners.clone().into(), corners.region, Connectivity::Six);
+/// assert_eq!(found.paint(|label| label).data, [1, 0, 2, 2, 0, 3, 0, 0]);
+/// let found = label(&corners.clone().into(), corners.region, Connectivity::TwentySix);
+/// assert_eq!(found.paint(|label| label).data, [1, 0, 1, 1, 0, 1, 0, 0]);
+/// ```
 pub fn label(input: &AnyVolume, region: Region, connectivity: Connectivity) -> Runs {
     with_volume!(input, volume => label_typed(volume, region, connectivity))
 }

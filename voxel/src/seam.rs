@@ -69,6 +69,16 @@ impl<T: Copy + Into<u64> + TryFrom<u64>> Plane<T> {
 ///
 /// There are at most 1, 5 or 9 pairs per voxel of `low`; [`facing_pairs_peak_bytes`] says what that takes.
 ///
+/// ```
+/// use voxel::label::Connectivity;
+/// use voxel::seam::{Plane, facing_pairs};
+/// let low = Plane { shape: [1, 2], data: vec![7, 0] };
+/// let high = Plane { shape: [3, 4], data: vec![40, 0, 0, 0, 0, 10, 20, 0, 0, 0, 0, 30] };
+/// assert_eq!(facing_pairs(&low, &high, Connectivity::Six), [(7, 10)]);
+/// assert_eq!(facing_pairs(&low, &high, Connectivity::Eighteen), [(7, 10), (7, 20)]);
+/// assert_eq!(facing_pairs(&low, &high, Connectivity::TwentySix), [(7, 10), (7, 20), (7, 40)]);
+/// ```
+///
 /// # Panics
 ///
 /// When `high` is not two voxels larger than `low` along both axes.
