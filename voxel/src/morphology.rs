@@ -35,8 +35,8 @@ impl Ball {
 
     /// The largest squared distance inside the ball.
     fn radius_squared(self) -> u32 {
-        // `max` also turns NaN into 0.
-        let radius = self.radius.max(0.0).min(Self::RADIUS_MAX);
+        let radius = self.radius.clamp(0.0, Self::RADIUS_MAX);
+        // NaN becomes 0.
         (radius * radius) as u32
     }
 

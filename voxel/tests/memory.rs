@@ -61,8 +61,10 @@ fn promised_peaks_hold() {
                 promised("gaussian", dtype, input, promise, |v| gaussian.apply(v, out, extent));
             }
         }
-        for size in [[1; 3], [3; 3], [3, 5, 3], [1, 1, 31]] {
-            let median = Median { size, boundary: Boundary::Mirror };
+        // The last is too large for a network; picking from copies has the same lines and would only be slow.
+        let sizes = [[1; 3], [3; 3], [5; 3], [1, 1, 127]];
+        for size in &sizes[..if dtype == Dtype::U8 { 4 } else { 3 }] {
+            let median = Median { size: *size, boundary: Boundary::Mirror };
             for input in grown(median.halo()) {
                 let promise = median.peak_bytes(dtype, input, out);
                 promised("median", dtype, input, promise, |v| median.apply(v, out, extent));

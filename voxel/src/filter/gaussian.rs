@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 /// A Gaussian filter as a plan carries it: the kernels themselves, so that no worker's `exp` decides a result.
 ///
-/// What `scipy.ndimage.gaussian_filter` computes, with two differences: integers give floats (f32; f64 gives f64), and
-/// f32 voxels are summed in f64 as there but intermediate axes are rounded to the output type, as scipy does for f32.
+/// What `scipy.ndimage.gaussian_filter` computes, bit for bit on f32 and f64 given equal kernels: sums are formed in f64
+/// and rounded to the type of the image after each axis. Integers differ from scipy: they give f32 and are never
+/// rounded back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gaussian {
     /// The full symmetric kernel along z, y, x, of odd length; empty where the axis is left alone.
@@ -24,7 +25,7 @@ pub struct Gaussian {
 impl Gaussian {
     /// The kernels of scipy: `exp(-x² / 2 sigma²)` for `|x| <= int(truncate * sigma + 0.5)`, divided by their sum.
     ///
-    /// `sigma` is in voxels along z, y, x, finite; an axis with sigma 0 is left alone, and so is one whose kernel has a
+    /// `sigma` is in voxels along z, y, x, finite and small enough for its kernel to be kept; an axis with sigma 0 is left alone, and so is one whose kernel has a
     /// single weight. `truncate` is in sigmas.
     pub fn new(sigma: [f64; 3], truncate: f64, boundary: Boundary) -> Self {
         Self { taps: sigma.map(|sigma| kernel(sigma, truncate)), boundary }

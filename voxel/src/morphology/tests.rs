@@ -52,7 +52,7 @@ fn twin(name: &str, image: &[bool], extent: Extent, radius: f64, outside: Outsid
 /// Images in which `sparse` in a hundred voxels differ from the rest.
 fn speckled(extent: Extent, sparse: usize, seed: u64) -> Volume<bool> {
     let mut random = Random::new(seed);
-    let data = (0..extent.region().voxels()).map(|_| (random.below(100) < sparse) != (seed % 2 == 0)).collect();
+    let data = (0..extent.region().voxels()).map(|_| (random.below(100) < sparse) != seed.is_multiple_of(2)).collect();
     Volume::new(extent.region(), data)
 }
 

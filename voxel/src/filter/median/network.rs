@@ -6,18 +6,21 @@
 /// Neighbouring voxels that go through a network side by side.
 pub(super) const LANES: usize = 32;
 
+/// Number of a wire. A byte, for networks of at most 256 wires, keeps the sequence in the nearest cache.
+type Wire = u8;
+
 /// A sequence of compare-exchanges on numbered wires, and where its results are afterwards.
 pub(super) struct Network {
     /// Each puts the smaller of two wires on the first and the larger on the second.
-    exchanges: Vec<(usize, usize)>,
-    outputs: Vec<usize>,
+    exchanges: Vec<(Wire, Wire)>,
+    outputs: Vec<Wire>,
 }
 
 impl Network {
     /// Sorts wires `0..n`; output `k` is the wire that then holds rank `k`.
     pub(super) fn sorting(n: usize) -> Self {
         let mut exchanges = Vec::new();
-        let outputs = sort(&(0..n).collect::<Vec<_>>(), &mut exchanges);
+        let outputs = sort(&wires(0, n), &mut exchanges);
         Self { exchanges, outputs }
     }
 
@@ -25,14 +28,14 @@ impl Network {
     /// odd; the one output is the wire that then holds it.
     pub(super) fn median_of_sorted(lists: usize, len: usize) -> Self {
         let mut exchanges = Vec::new();
-        let lists: Vec<Vec<usize>> = (0..lists).map(|i| (i * len..(i + 1) * len).collect()).collect();
+        let lists: Vec<Vec<Wire>> = (0..lists).map(|i| wires(i * len, len)).collect();
         let sorted = merge_all(&lists, &mut exchanges);
         let median = sorted[sorted.len() / 2];
         Self { exchanges: needed(exchanges, median, sorted.len()), outputs: vec![median] }
     }
 
     /// The wires that hold the results after a run.
-    pub(super) fn outputs(&self) -> &[usize] {
+    pub(super) fn outputs(&self) -> &[Wire] {
         &self.outputs
     }
 
@@ -40,6 +43,7 @@ impl Network {
     #[inline(always)]
     pub(super) fn run<K: Ord + Copy>(&self, wires: &mut [[K; LANES]]) {
         for &(low, high) in &self.exchanges {
+            let (low, high) = (usize::from(low), usize::from(high));
             let (a, b) = (wires[low], wires[high]);
             let (min, max) = (&mut [a[0]; LANES], &mut [a[0]; LANES]);
             for i in 0..LANES {
@@ -52,8 +56,13 @@ impl Network {
     }
 }
 
+/// The wires `first .. first + len`.
+fn wires(first: usize, len: usize) -> Vec<Wire> {
+    (first..first + len).map(|wire| wire as Wire).collect()
+}
+
 /// Sorts `wires`, and gives them in the order of rank.
-fn sort(wires: &[usize], exchanges: &mut Vec<(usize, usize)>) -> Vec<usize> {
+fn sort(wires: &[Wire], exchanges: &mut Vec<(Wire, Wire)>) -> Vec<Wire> {
     if wires.len() < 2 {
         return wires.to_vec();
     }
@@ -63,7 +72,7 @@ fn sort(wires: &[usize], exchanges: &mut Vec<(usize, usize)>) -> Vec<usize> {
 }
 
 /// Merges sorted lists of wires, neighbours first.
-fn merge_all(lists: &[Vec<usize>], exchanges: &mut Vec<(usize, usize)>) -> Vec<usize> {
+fn merge_all(lists: &[Vec<Wire>], exchanges: &mut Vec<(Wire, Wire)>) -> Vec<Wire> {
     match lists {
         [] => Vec::new(),
         [only] => only.clone(),
@@ -77,7 +86,7 @@ fn merge_all(lists: &[Vec<usize>], exchanges: &mut Vec<(usize, usize)>) -> Vec<u
 
 /// Merges two sorted lists of wires: the elements of odd place with each other, those of even place with each other,
 /// and then each even one with the odd one after it.
-fn merge(a: &[usize], b: &[usize], exchanges: &mut Vec<(usize, usize)>) -> Vec<usize> {
+fn merge(a: &[Wire], b: &[Wire], exchanges: &mut Vec<(Wire, Wire)>) -> Vec<Wire> {
     if a.is_empty() || b.is_empty() {
         return [a, b].concat();
     }
@@ -86,7 +95,7 @@ fn merge(a: &[usize], b: &[usize], exchanges: &mut Vec<(usize, usize)>) -> Vec<u
         return vec![*a, *b];
     }
     let every_other =
-        |list: &[usize], from: usize| -> Vec<usize> { list.iter().skip(from).step_by(2).copied().collect() };
+        |list: &[Wire], from: usize| -> Vec<Wire> { list.iter().skip(from).step_by(2).copied().collect() };
     let odd = merge(&every_other(a, 0), &every_other(b, 0), exchanges);
     let even = merge(&every_other(a, 1), &every_other(b, 1), exchanges);
     let mut merged = vec![odd[0]];
@@ -103,13 +112,14 @@ fn merge(a: &[usize], b: &[usize], exchanges: &mut Vec<(usize, usize)>) -> Vec<u
 }
 
 /// The exchanges that wire `output` depends on, of `wires` in all.
-fn needed(exchanges: Vec<(usize, usize)>, output: usize, wires: usize) -> Vec<(usize, usize)> {
+fn needed(exchanges: Vec<(Wire, Wire)>, output: Wire, wires: usize) -> Vec<(Wire, Wire)> {
     let mut read = vec![false; wires];
-    read[output] = true;
+    read[usize::from(output)] = true;
     let mut kept: Vec<_> = exchanges
         .into_iter()
         .rev()
         .filter(|&(low, high)| {
+            let (low, high) = (usize::from(low), usize::from(high));
             let needed = read[low] || read[high];
             read[low] |= needed;
             read[high] |= needed;
@@ -132,7 +142,7 @@ mod tests {
             for bits in 0..1u32 << n {
                 let mut wires: Vec<[u8; LANES]> = (0..n).map(|i| [(bits >> i & 1) as u8; LANES]).collect();
                 network.run(&mut wires);
-                assert!(network.outputs().is_sorted_by_key(|wire| wires[*wire][0]), "{n} {bits:b}");
+                assert!(network.outputs().is_sorted_by_key(|wire| wires[usize::from(*wire)][0]), "{n} {bits:b}");
             }
         }
     }
@@ -151,7 +161,7 @@ mod tests {
                     wires.extend((0..len).map(|i| [u8::from(i >= zeros); LANES]));
                 }
                 network.run(&mut wires);
-                assert_eq!(wires[network.outputs()[0]][0], u8::from(ones > lists * len / 2));
+                assert_eq!(wires[usize::from(network.outputs()[0])][0], u8::from(ones > lists * len / 2));
             }
         }
     }

@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used)]
 use super::super::testing::{Random, random_volume, sub_boxes};
 use super::*;
 use crate::simd::tests::on_baseline;
@@ -60,7 +59,7 @@ fn few_values_and_constants_are_no_trouble() {
     let extent = Extent { shape, planar: false };
     let mut random = Random::new(1);
     for boundary in MODES {
-        for size in [[3, 3, 3], [5, 5, 5], [1, 1, 29]] {
+        for size in [[3, 3, 3], [5, 5, 5], [1, 3, 43]] {
             let median = Median { size, boundary };
             for values in [1, 2, 3] {
                 let data: Vec<u8> = (0..extent.region().voxels()).map(|_| 255 - random.below(values) as u8).collect();
@@ -75,7 +74,7 @@ fn few_values_and_constants_are_no_trouble() {
 #[test]
 fn a_part_equals_the_same_part_of_the_whole() {
     for shape in [[6, 7, 40], [1, 20, 35]] {
-        for (dtype, size) in [(Dtype::F32, [3, 3, 3]), (Dtype::U8, [5, 5, 3]), (Dtype::I64, [7, 5, 7])] {
+        for (dtype, size) in [(Dtype::F32, [3, 3, 3]), (Dtype::U8, [5, 5, 7]), (Dtype::I64, [7, 5, 7])] {
             for boundary in MODES {
                 let extent = Extent { shape, planar: shape[0] == 1 };
                 let median = Median { size, boundary };
@@ -111,6 +110,6 @@ fn nan_sorts_last() {
     assert_eq!(output.data[..2], [1.0, 1.0]);
     assert!(output.data[2].is_nan());
     assert_eq!(output.data[3..], [f32::INFINITY; 2]);
-    let wire = serde_json::to_string(&median).unwrap();
-    assert_eq!(serde_json::from_str::<Median>(&wire).unwrap(), median);
+    let wire = serde_json::to_string(&median).unwrap_or_default();
+    assert_eq!(serde_json::from_str::<Median>(&wire).ok(), Some(median));
 }
