@@ -1,0 +1,274 @@
+//! Chunks in memory: each fetched once and decoded once, however many threads want it, and kept while there is room.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use voxel::AnyVolume;
+
+use crate::store::Version;
+use crate::{Error, Result};
+
+/// Decoded chunks of any number of arrays, up to a bound in bytes, least recently used out first. Clones share it. Make
+/// one for a run: it takes what it holds to be still what the store holds.
+///
+/// Chunks in use by a [`super::Fetched`] are never dropped, so those can hold it above the bound for a while; they
+/// count, so nothing else is then kept. An eighth of the bound is for the indices of shards.
+#[derive(Clone, Debug)]
+pub struct ChunkCache(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    chunks: Mutex<Lru<ChunkKey, Arc<Slot>>>,
+    indices: Mutex<Lru<ChunkKey, Arc<IndexSlot>>>,
+}
+
+/// An array's id, and the grid index along z, y, x of a chunk or shard.
+pub(super) type ChunkKey = ([u8; 16], [u64; 3]);
+
+/// One chunk on its way from nothing over raw bytes to voxels.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// Held by who fetches it; the others wait here.
+    pub(super) fetching: tokio::sync::Mutex<()>,
+    content: Mutex<Option<Content>>,
+    decoded: OnceLock<Result<Chunk>>,
+}
+
+#[derive(Debug)]
+struct Content {
+    raw: Raw,
+    /// Of the object the bytes are from; `None` when there was none.
+    version: Option<Version>,
+}
+
+/// What came from the store.
+#[derive(Clone, Debug)]
+pub(super) enum Raw {
+    /// The store has no such chunk: it is full of the fill value.
+    Missing,
+    Bytes(Bytes),
+    /// The bytes were dropped when the voxels came to be.
+    Decoded,
+}
+
+/// A decoded chunk.
+#[derive(Debug)]
+pub(super) enum Chunk {
+    Fill,
+    Voxels(AnyVolume),
+}
+
+/// The index of one shard, on its way; `None` until read.
+pub(super) type IndexSlot = tokio::sync::Mutex<Option<Arc<ShardIndex>>>;
+
+/// Where a shard's chunks are.
+#[derive(Debug)]
+pub(super) enum ShardIndex {
+    /// The store has no such shard.
+    Missing,
+    Entries {
+        /// Offset and length of each chunk, in C order; both `u64::MAX` for one that is not there.
+        entries: Vec<u64>,
+        version: Version,
+        /// Length of the shard in bytes.
+        size: u64,
+    },
+}
+
+impl Slot {
+    /// True when raw bytes or voxels are there.
+    pub(super) fn is_fetched(&self) -> bool {
+        lock(&self.content).is_some()
+    }
+
+    /// True when the store had no such chunk.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(&*lock(&self.content), Some(Content { raw: Raw::Missing, .. }))
+    }
+
+    /// The version of the object it came from.
+    pub(super) fn version(&self) -> Option<Version> {
+        lock(&self.content).as_ref().and_then(|content| content.version.clone())
+    }
+
+    /// The voxels, made by `decode` if nobody has yet; whoever comes meanwhile waits.
+    pub(super) fn decoded(&self, decode: impl FnOnce(&[u8]) -> Result<AnyVolume>) -> Result<&Chunk> {
+        let chunk = self.decoded.get_or_init(|| {
+            let raw = lock(&self.content).as_ref().map(|content| content.raw.clone());
+            match raw {
+                Some(Raw::Missing) => Ok(Chunk::Fill),
+                Some(Raw::Bytes(bytes)) => {
+                    let voxels = decode(&bytes)?;
+                    if let Some(content) = lock(&self.content).as_mut() {
+                        content.raw = Raw::Decoded;
+                    }
+                    Ok(Chunk::Voxels(voxels))
+                }
+                Some(Raw::Decoded) | None => Err(Error::internal("a chunk was to be decoded before it was fetched")),
+            }
+        });
+        chunk.as_ref().map_err(Error::clone)
+    }
+}
+
+impl ChunkCache {
+    /// A cache of at most `bytes_max` bytes of decoded chunks and shard indices. With 0 nothing outlives its use, and
+    /// chunks wanted by several threads at the same time are still shared.
+    pub fn new(bytes_max: usize) -> Self {
+        let for_indices = bytes_max / 8;
+        Self(Arc::new(Shared {
+            chunks: Mutex::new(Lru::new(bytes_max - for_indices)),
+            indices: Mutex::new(Lru::new(for_indices)),
+        }))
+    }
+
+    /// Bytes held now: decoded chunks, chunks fetched but not decoded yet, and shard indices.
+    pub fn bytes(&self) -> usize {
+        lock(&self.0.chunks).bytes + lock(&self.0.indices).bytes
+    }
+
+    pub(super) fn slot(&self, key: ChunkKey) -> Arc<Slot> {
+        lock(&self.0.chunks).get_or_default(key)
+    }
+
+    /// Hands a slot what came from the store.
+    pub(super) fn fetched(&self, key: &ChunkKey, slot: &Arc<Slot>, raw: Raw, version: Option<Version>) {
+        let weight = if let Raw::Bytes(bytes) = &raw { bytes.len() } else { 0 };
+        *lock(&slot.content) = Some(Content { raw, version });
+        lock(&self.0.chunks).weigh(key, slot, weight);
+    }
+
+    /// Notes what a decoded chunk weighs.
+    pub(super) fn weigh(&self, key: &ChunkKey, slot: &Arc<Slot>, bytes: usize) {
+        lock(&self.0.chunks).weigh(key, slot, bytes);
+    }
+
+    /// Forgets a chunk that could not be decoded, so that the next who wants it reads it anew.
+    pub(super) fn forget(&self, key: &ChunkKey, slot: &Arc<Slot>) {
+        lock(&self.0.chunks).remove(key, slot);
+    }
+
+    /// Drops what no longer fits, now that something is no longer in use.
+    pub(super) fn trim(&self) {
+        lock(&self.0.chunks).trim();
+    }
+
+    pub(super) fn index(&self, key: ChunkKey) -> Arc<IndexSlot> {
+        lock(&self.0.indices).get_or_default(key)
+    }
+
+    /// Notes what an index weighs, and drops what no longer fits.
+    pub(super) fn weigh_index(&self, key: &ChunkKey, slot: Arc<IndexSlot>, bytes: usize) {
+        let mut indices = lock(&self.0.indices);
+        indices.weigh(key, &slot, bytes);
+        // The caller's own hold must not keep it.
+        drop(slot);
+        indices.trim();
+    }
+
+    pub(super) fn forget_index(&self, key: &ChunkKey, slot: &Arc<IndexSlot>) {
+        lock(&self.0.indices).remove(key, slot);
+    }
+}
+
+/// Locks also after a panic elsewhere: every critical section here leaves the value whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Shared values with weights, least recently used first.
+#[derive(Debug)]
+struct Lru<K, V> {
+    entries: HashMap<K, Held<V>>,
+    by_use: BTreeMap<u64, K>,
+    clock: u64,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct Held<V> {
+    value: V,
+    bytes: usize,
+    last_use: u64,
+}
+
+impl<K: Eq + Hash + Copy, T: Default> Lru<K, Arc<T>> {
+    fn new(bytes_max: usize) -> Self {
+        Self { entries: HashMap::new(), by_use: BTreeMap::new(), clock: 0, bytes: 0, bytes_max }
+    }
+
+    fn get_or_default(&mut self, key: K) -> Arc<T> {
+        self.clock += 1;
+        let last_use = self.clock;
+        let held = self.entries.entry(key).or_insert_with(|| Held { value: Arc::default(), bytes: 0, last_use });
+        self.by_use.remove(&held.last_use);
+        held.last_use = last_use;
+        self.by_use.insert(last_use, key);
+        Arc::clone(&held.value)
+    }
+
+    fn weigh(&mut self, key: &K, value: &Arc<T>, bytes: usize) {
+        if let Some(held) = self.entries.get_mut(key).filter(|held| Arc::ptr_eq(&held.value, value)) {
+            self.bytes = self.bytes - held.bytes + bytes;
+            held.bytes = bytes;
+        }
+    }
+
+    fn remove(&mut self, key: &K, value: &Arc<T>) {
+        if self.entries.get(key).is_some_and(|held| Arc::ptr_eq(&held.value, value))
+            && let Some(held) = self.entries.remove(key)
+        {
+            self.by_use.remove(&held.last_use);
+            self.bytes -= held.bytes;
+        }
+    }
+
+    /// Drops the least recently used until the rest fits; what somebody holds stays. Entries without weight (fill
+    /// chunks, failed fetches) would never be pushed out, so each counts as a little more than its bookkeeping.
+    fn trim(&mut self) {
+        const ENTRY_BYTES: usize = 256;
+        let mut excess = (self.bytes + self.entries.len() * ENTRY_BYTES).saturating_sub(self.bytes_max);
+        let mut victims = Vec::new();
+        for key in self.by_use.values() {
+            if excess == 0 {
+                break;
+            }
+            if let Some(held) = self.entries.get(key).filter(|held| Arc::strong_count(&held.value) == 1) {
+                excess = excess.saturating_sub(held.bytes + ENTRY_BYTES);
+                victims.push((*key, Arc::clone(&held.value)));
+            }
+        }
+        for (key, value) in victims {
+            self.remove(&key, &value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_what_is_held_stays() {
+        let mut lru: Lru<u32, Arc<u8>> = Lru::new(3000);
+        for key in 0..4 {
+            let value = lru.get_or_default(key);
+            lru.weigh(&key, &value, 700);
+        }
+        let held = lru.get_or_default(1);
+        lru.get_or_default(0);
+        lru.trim();
+        let mut left: Vec<u32> = lru.entries.keys().copied().collect();
+        left.sort();
+        assert_eq!((left, lru.bytes), (vec![0, 1, 3], 2100));
+        lru.bytes_max = 0;
+        lru.trim();
+        assert_eq!(lru.entries.keys().collect::<Vec<_>>(), [&1]);
+        drop(held);
+        lru.trim();
+        assert_eq!((lru.entries.len(), lru.by_use.len(), lru.bytes), (0, 0, 0));
+    }
+}

@@ -1,0 +1,217 @@
+//! The compression of what we write, as users name it: `none`, `zstd:3`, `gzip:6`, `blosc:lz4:5`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use voxel::Dtype;
+
+use crate::Error;
+
+/// How chunks are compressed. As text: `none`, `zstd[:level]`, `gzip[:level]`, `blosc[:compressor[:level]]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Codec {
+    /// Plain bytes.
+    None,
+    /// Zstandard at level 1 to 22.
+    Zstd {
+        /// Higher is smaller and slower.
+        level: u8,
+    },
+    /// gzip at level 0 to 9.
+    Gzip {
+        /// Higher is smaller and slower.
+        level: u8,
+    },
+    /// Blosc at level 0 to 9, with its bit shuffle for elements of two bytes and more.
+    Blosc {
+        /// What compresses the shuffled bytes.
+        compressor: BloscCompressor,
+        /// Higher is smaller and slower.
+        level: u8,
+    },
+}
+
+/// The compressors inside Blosc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum BloscCompressor {
+    Lz4,
+    Lz4hc,
+    Blosclz,
+    Zstd,
+    Zlib,
+}
+
+impl BloscCompressor {
+    const ALL: [(&'static str, BloscCompressor); 5] = [
+        ("lz4", Self::Lz4),
+        ("lz4hc", Self::Lz4hc),
+        ("blosclz", Self::Blosclz),
+        ("zstd", Self::Zstd),
+        ("zlib", Self::Zlib),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, c)| *c == self).map_or("lz4", |(name, _)| name)
+    }
+}
+
+impl Codec {
+    /// The codecs of Zarr v3 metadata that store `dtype` this way: byte order first, then the compressor.
+    pub(super) fn metadata(self, dtype: Dtype) -> Vec<Value> {
+        let mut codecs = vec![json!({"name": "bytes", "configuration": {"endian": "little"}})];
+        match self {
+            Codec::None => {}
+            Codec::Zstd { level } => {
+                codecs.push(json!({"name": "zstd", "configuration": {"level": level, "checksum": false}}));
+            }
+            Codec::Gzip { level } => codecs.push(json!({"name": "gzip", "configuration": {"level": level}})),
+            Codec::Blosc { compressor, level } => {
+                let shuffle = if dtype.size() > 1 { "bitshuffle" } else { "noshuffle" };
+                codecs.push(json!({
+                    "name": "blosc",
+                    "configuration": {
+                        "cname": compressor.name(),
+                        "clevel": level,
+                        "shuffle": shuffle,
+                        "typesize": dtype.size(),
+                        "blocksize": 0,
+                    },
+                }));
+            }
+        }
+        codecs
+    }
+}
+
+impl FromStr for Codec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let refused = |why: String| {
+            Error::invalid(format!("{text:?} is no codec: {why}")).hint(
+                "codecs are none, zstd[:level], gzip[:level], blosc[:compressor[:level]], as in zstd:3 or blosc:lz4:5",
+            )
+        };
+        let mut words = text.split(':');
+        let name = words.next().unwrap_or_default();
+        let level = |word: Option<&str>, default: u8, least: u8, most: u8| match word {
+            None => Ok(default),
+            Some(word) => match word.parse() {
+                Ok(level) if (least..=most).contains(&level) => Ok(level),
+                _ => Err(refused(format!("the level of {name} is {least} to {most}, not {word:?}"))),
+            },
+        };
+        let codec = match name {
+            "none" => Codec::None,
+            "zstd" => Codec::Zstd { level: level(words.next(), 3, 1, 22)? },
+            "gzip" => Codec::Gzip { level: level(words.next(), 5, 0, 9)? },
+            "blosc" => {
+                let compressor = match words.next() {
+                    None => BloscCompressor::Lz4,
+                    Some(word) => match BloscCompressor::ALL.iter().find(|(name, _)| *name == word) {
+                        Some((_, compressor)) => *compressor,
+                        None => {
+                            let names = BloscCompressor::ALL.map(|(name, _)| name).join(", ");
+                            return Err(refused(format!("the compressors of blosc are {names}")));
+                        }
+                    },
+                };
+                Codec::Blosc { compressor, level: level(words.next(), 5, 0, 9)? }
+            }
+            _ => return Err(refused(format!("{name:?} is unknown"))),
+        };
+        match words.next() {
+            None => Ok(codec),
+            Some(word) => Err(refused(format!("{word:?} is one word too many"))),
+        }
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Codec::None => f.write_str("none"),
+            Codec::Zstd { level } => write!(f, "zstd:{level}"),
+            Codec::Gzip { level } => write!(f, "gzip:{level}"),
+            Codec::Blosc { compressor, level } => write!(f, "blosc:{}:{level}", compressor.name()),
+        }
+    }
+}
+
+impl From<Codec> for String {
+    fn from(codec: Codec) -> String {
+        codec.to_string()
+    }
+}
+
+impl TryFrom<String> for Codec {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl JsonSchema for Codec {
+    fn schema_name() -> Cow<'static, str> {
+        "Codec".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "How chunks are compressed: none, zstd[:level], gzip[:level] or blosc[:compressor[:level]]",
+            "pattern": r"^(none|zstd(:[0-9]+)?|gzip(:[0-9])?|blosc(:(lz4|lz4hc|blosclz|zstd|zlib)(:[0-9])?)?)$",
+            "examples": ["zstd:3", "blosc:lz4:5", "none"],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn text_and_codec_are_each_others_inverse() {
+        for (text, long) in [
+            ("none", "none"),
+            ("zstd", "zstd:3"),
+            ("zstd:22", "zstd:22"),
+            ("gzip", "gzip:5"),
+            ("gzip:0", "gzip:0"),
+            ("blosc", "blosc:lz4:5"),
+            ("blosc:zstd", "blosc:zstd:5"),
+            ("blosc:blosclz:9", "blosc:blosclz:9"),
+        ] {
+            let codec: Codec = text.parse().unwrap();
+            assert_eq!(codec.to_string(), long);
+            assert_eq!(long.parse::<Codec>().unwrap(), codec);
+            assert_eq!(serde_json::from_str::<Codec>(&serde_json::to_string(&codec).unwrap()).unwrap(), codec);
+        }
+    }
+
+    #[test]
+    fn wrong_codecs_are_told_what_is_wrong() {
+        for (text, message) in [
+            ("", r#""" is no codec: "" is unknown"#),
+            ("lzma", r#""lzma" is no codec: "lzma" is unknown"#),
+            ("zstd:0", r#""zstd:0" is no codec: the level of zstd is 1 to 22, not "0""#),
+            ("gzip:ten", r#""gzip:ten" is no codec: the level of gzip is 0 to 9, not "ten""#),
+            ("none:1", r#""none:1" is no codec: "1" is one word too many"#),
+            (
+                "blosc:snappy",
+                r#""blosc:snappy" is no codec: the compressors of blosc are lz4, lz4hc, blosclz, zstd, zlib"#,
+            ),
+        ] {
+            assert_eq!(text.parse::<Codec>().unwrap_err().message, message);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! OME-Zarr multiscales metadata: read in versions 0.1 to 0.5, written in 0.5
+//! (<https://ngff.openmicroscopy.org/0.5/>).
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::axes::{self, Axis, Kind};
+
+/// Which metadata a written group carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupKind {
+    /// Grey values.
+    Image,
+    /// Object numbers: viewers draw each in its own colour.
+    Labels,
+}
+
+/// The `zarr.json` of an OME-Zarr 0.5 group with the arrays `levels`, finest first, each with its path in the group,
+/// the size of a voxel along each of `axes`, and the position of the centre of its first voxel. `units` are
+/// full names (`micrometer`), one per axis, `None` where unknown. The axes must be `z, y, x` or `y, x` to be valid
+/// OME-Zarr; they are written as given.
+pub fn multiscales_json(
+    name: &str,
+    axes: &[String],
+    units: &[Option<String>],
+    levels: &[(String, Vec<f64>, Vec<f64>)],
+    kind: GroupKind,
+) -> Bytes {
+    let axes: Vec<Value> = axes
+        .iter()
+        .enumerate()
+        .map(|(a, name)| match units.get(a).and_then(Option::as_ref) {
+            Some(unit) => json!({"name": name, "type": "space", "unit": unit}),
+            None => json!({"name": name, "type": "space"}),
+        })
+        .collect();
+    let datasets: Vec<Value> = levels
+        .iter()
+        .map(|(path, scale, translation)| {
+            json!({
+                "path": path,
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": scale},
+                    {"type": "translation", "translation": translation},
+                ],
+            })
+        })
+        .collect();
+    let mut ome = json!({
+        "version": "0.5",
+        "multiscales": [{"name": name, "axes": axes, "datasets": datasets}],
+    });
+    if kind == GroupKind::Labels {
+        ome["image-label"] = json!({"version": "0.5"});
+    }
+    let group = json!({"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}});
+    Bytes::from(format!("{group:#}\n"))
+}
+
+/// The full name OME-Zarr wants for a length unit, from the abbreviations seen in files; other words stay as they are.
+pub fn unit_name(unit: &str) -> String {
+    let name = match unit.trim() {
+        "um" | "\u{b5}m" | "\u{3bc}m" | "micron" | "microns" | "micrometre" | "micrometers" => "micrometer",
+        "nm" | "nanometre" | "nanometers" => "nanometer",
+        "pm" => "picometer",
+        "mm" | "millimetre" | "millimeters" => "millimeter",
+        "cm" | "centimetre" | "centimeters" => "centimeter",
+        "m" | "metre" | "meters" => "meter",
+        "A" | "\u{c5}" | "\u{212b}" | "angstroms" => "angstrom",
+        other => other,
+    };
+    name.to_owned()
+}
+
+/// A multiscales group as read.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Multiscales {
+    /// Empty when the version has no axes: then they go by position.
+    pub(super) axes: Vec<Axis>,
+    pub(super) levels: Vec<LevelEntry>,
+    /// Names of the channels, for messages.
+    pub(super) channels: Vec<String>,
+}
+
+/// One resolution of a multiscales group. Scale and translation are per stored axis; empty when not given.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LevelEntry {
+    pub(super) path: String,
+    pub(super) scale: Vec<f64>,
+    pub(super) translation: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct MultiscalesDocument {
+    #[serde(default)]
+    axes: Vec<AxisDocument>,
+    datasets: Vec<DatasetDocument>,
+    #[serde(default, rename = "coordinateTransformations")]
+    transformations: Vec<Transformation>,
+}
+
+/// A name alone in version 0.3, an object since.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AxisDocument {
+    Name(String),
+    Axis {
+        name: String,
+        #[serde(default, rename = "type")]
+        kind: Option<String>,
+        #[serde(default)]
+        unit: Option<String>,
+    },
+}
+
+#[derive(Deserialize)]
+struct DatasetDocument {
+    path: String,
+    #[serde(default, rename = "coordinateTransformations")]
+    transformations: Vec<Transformation>,
+}
+
+#[derive(Deserialize)]
+struct Transformation {
+    #[serde(default)]
+    scale: Option<Vec<f64>>,
+    #[serde(default)]
+    translation: Option<Vec<f64>>,
+}
+
+/// A group's OME attributes: below `ome` since 0.5, at the top before.
+pub(super) fn attributes(group: &Map<String, Value>) -> &Map<String, Value> {
+    group.get("ome").and_then(Value::as_object).unwrap_or(group)
+}
+
+/// The first multiscales image of a group, or `None` when it is no image group.
+///
+/// # Errors
+/// What is wrong with its metadata.
+pub(super) fn multiscales(group: &Map<String, Value>) -> Result<Option<Multiscales>, String> {
+    let group = attributes(group);
+    let Some(first) = group.get("multiscales").and_then(|list| list.get(0)) else { return Ok(None) };
+    let document = MultiscalesDocument::deserialize(first).map_err(|e| e.to_string())?;
+    let axes: Vec<Axis> = document
+        .axes
+        .into_iter()
+        .map(|axis| match axis {
+            AxisDocument::Name(name) => Axis { kind: Kind::of_name(&name), name, unit: None },
+            AxisDocument::Axis { name, kind, unit } => Axis {
+                kind: match kind.as_deref() {
+                    Some("space") => Kind::Space,
+                    Some("time") => Kind::Time,
+                    Some("channel") => Kind::Channel,
+                    _ => Kind::of_name(&name),
+                },
+                name,
+                unit: unit.as_deref().map(unit_name),
+            },
+        })
+        .collect();
+    let axes = if axes.is_empty() { axes::by_position(5) } else { axes };
+    let levels = document
+        .datasets
+        .into_iter()
+        .map(|dataset| {
+            // A level's own transformations come first, then those of the whole image.
+            let (mut scale, mut translation) = (vec![1.0; axes.len()], vec![0.0; axes.len()]);
+            for step in dataset.transformations.iter().chain(&document.transformations) {
+                for (a, by) in step.scale.iter().flatten().enumerate().take(axes.len()) {
+                    scale[a] *= by;
+                    translation[a] *= by;
+                }
+                for (a, by) in step.translation.iter().flatten().enumerate().take(axes.len()) {
+                    translation[a] += by;
+                }
+            }
+            LevelEntry { path: dataset.path, scale, translation }
+        })
+        .collect();
+    let channels = group
+        .get("omero")
+        .and_then(|omero| omero.get("channels"))
+        .and_then(Value::as_array)
+        .map(|channels| {
+            channels.iter().map(|c| c.get("label").and_then(Value::as_str).unwrap_or("?").to_owned()).collect()
+        })
+        .unwrap_or_default();
+    Ok(Some(Multiscales { axes, levels, channels }))
+}

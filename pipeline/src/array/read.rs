@@ -1,0 +1,396 @@
+//! Reading a region: fetch the raw bytes of its chunks, decode them, put the region together.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use voxel::{AnyVolume, Element, Region, Volume, with_dtype, with_volume};
+
+use super::Array;
+use super::cache::{Chunk, ChunkCache, ChunkKey, Raw, ShardIndex, Slot};
+use super::metadata::Shards;
+use crate::store::Version;
+use crate::{Error, Result};
+
+/// Objects that one fetch asks for at once. A bucket answers each in tens of milliseconds, so this many keep a line
+/// of a gigabit busy with chunks of some hundred kilobytes.
+const OBJECTS_IN_FLIGHT: usize = 16;
+
+/// Reads of a shard that is being rewritten underneath, before the store is called unavailable.
+const SHARD_ATTEMPTS: usize = 3;
+
+/// The chunks of a region, brought here but not all decoded yet.
+#[derive(Debug)]
+pub struct Fetched {
+    array: Array,
+    cache: ChunkCache,
+    region: Region,
+    parts: Vec<Part>,
+    /// Chunks of the region that the store doesn't have: they read as the fill value.
+    pub missing: usize,
+    /// All chunks of the region.
+    pub chunks: usize,
+}
+
+#[derive(Debug)]
+struct Part {
+    /// Grid index along z, y, x.
+    index: [u64; 3],
+    slot: Arc<Slot>,
+}
+
+impl Array {
+    /// Brings the raw bytes of the chunks that `region` touches, but for those the cache has. The region is in voxels of
+    /// the image (z, y, x) and must lie within it. Inner chunks of a shard that lie side by side come in one request; a
+    /// chunk that others are fetching is waited for.
+    ///
+    /// # Errors
+    /// A missing chunk is no error; a read that is denied or fails is, of the kind the store gives it. Data when the
+    /// index of a shard is damaged. Internal when the region is empty or reaches beyond the image.
+    pub async fn fetch(&self, cache: &ChunkCache, region: Region) -> Result<Fetched> {
+        if region.is_empty() || !self.extent().region().contains(&region) {
+            return Err(Error::internal(format!("{region:?} was asked of {} of {:?}", self.url(), self.extent())));
+        }
+        let chunk = self.chunk();
+        let [zs, ys, xs]: [Range<u64>; 3] =
+            std::array::from_fn(|a| (region.start[a] / chunk[a]) as u64..region.end[a].div_ceil(chunk[a]) as u64);
+        let mut parts = Vec::new();
+        for z in zs {
+            for y in ys.clone() {
+                for x in xs.clone() {
+                    let index = [z, y, x];
+                    parts.push(Part { index, slot: cache.slot(self.key(index)) });
+                }
+            }
+        }
+
+        // Whoever gets a chunk's lock fetches it. All that are ours are fetched before any of another's is waited
+        // for, so two fetches can't wait for each other; and one that fails or is dropped just unlocks.
+        let mut ours: BTreeMap<[u64; 3], Vec<(&Part, _)>> = BTreeMap::new();
+        let mut others = Vec::new();
+        for part in parts.iter().filter(|part| !part.slot.is_fetched()) {
+            match part.slot.fetching.try_lock() {
+                Ok(lock) if !part.slot.is_fetched() => {
+                    ours.entry(self.object_of(part.index)).or_default().push((part, lock));
+                }
+                Ok(_) => {}
+                Err(_) => others.push(part),
+            }
+        }
+        let fetches: Vec<_> = ours
+            .into_iter()
+            .map(async |(object, locked)| {
+                let parts: Vec<&Part> = locked.iter().map(|(part, _)| *part).collect();
+                self.fetch_object(cache, object, &parts).await
+            })
+            .collect();
+        futures::stream::iter(fetches).buffer_unordered(OBJECTS_IN_FLIGHT).try_collect::<()>().await?;
+        for part in others {
+            let _lock = part.slot.fetching.lock().await;
+            if !part.slot.is_fetched() {
+                self.fetch_object(cache, self.object_of(part.index), &[part]).await?;
+            }
+        }
+        let missing = parts.iter().filter(|part| part.slot.is_missing()).count();
+        Ok(Fetched { array: self.clone(), cache: cache.clone(), region, chunks: parts.len(), missing, parts })
+    }
+
+    /// Fetches `parts`, which are in the object with grid index `object`.
+    async fn fetch_object(&self, cache: &ChunkCache, object: [u64; 3], parts: &[&Part]) -> Result<()> {
+        let key = self.0.metadata.key(&self.stored(object, &self.0.metadata.object));
+        let Some(shards) = &self.0.metadata.shards else {
+            let found = self.store().get(&key).await?;
+            for part in parts {
+                let (raw, version) = match &found {
+                    Some(found) => (Raw::Bytes(found.bytes.clone()), Some(found.version.clone())),
+                    None => (Raw::Missing, None),
+                };
+                cache.fetched(&self.key(part.index), &part.slot, raw, version);
+            }
+            return Ok(());
+        };
+        for _ in 0..SHARD_ATTEMPTS {
+            if self.fetch_inner(cache, shards, object, &key, parts).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::unavailable(format!(
+            "{} is rewritten again and again while it is being read",
+            self.store().display(&key)
+        )))
+    }
+
+    /// Fetches chunks of one shard; false when the shard was replaced between its index and its chunks.
+    async fn fetch_inner(
+        &self,
+        cache: &ChunkCache,
+        shards: &Shards,
+        object: [u64; 3],
+        key: &str,
+        parts: &[&Part],
+    ) -> Result<bool> {
+        let index = self.shard_index(cache, shards, object, key).await?;
+        let ShardIndex::Entries { entries, version, size } = &*index else {
+            for part in parts {
+                cache.fetched(&self.key(part.index), &part.slot, Raw::Missing, None);
+            }
+            return Ok(true);
+        };
+        let mut wanted = Vec::new();
+        let mut ranges = Vec::new();
+        for part in parts {
+            match self.entry(shards, entries, part.index) {
+                (u64::MAX, u64::MAX) => {
+                    cache.fetched(&self.key(part.index), &part.slot, Raw::Missing, Some(version.clone()));
+                }
+                (offset, len) => match offset.checked_add(len).filter(|end| end <= size) {
+                    Some(end) => {
+                        wanted.push(*part);
+                        ranges.push(offset..end);
+                    }
+                    None => {
+                        let why = format!("the shard has {size} bytes, the chunk {len} from byte {offset} on");
+                        return Err(self.damaged(part.index, &why));
+                    }
+                },
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(true);
+        }
+        match self.store().get_ranges(key, &ranges).await? {
+            Some((bytes, read)) if read == *version => {
+                for (part, bytes) in wanted.iter().zip(bytes) {
+                    cache.fetched(&self.key(part.index), &part.slot, Raw::Bytes(bytes), Some(read.clone()));
+                }
+                Ok(true)
+            }
+            // Written again, perhaps with the same bytes by a task done twice: start over from its index.
+            _ => {
+                cache.forget_index(&self.key(object), &cache.index(self.key(object)));
+                Ok(false)
+            }
+        }
+    }
+
+    /// The index of a shard, read once.
+    async fn shard_index(
+        &self,
+        cache: &ChunkCache,
+        shards: &Shards,
+        object: [u64; 3],
+        key: &str,
+    ) -> Result<Arc<ShardIndex>> {
+        let slot = cache.index(self.key(object));
+        let mut index = slot.lock().await;
+        if let Some(index) = &*index {
+            return Ok(Arc::clone(index));
+        }
+        let read = match shards.index_at_start {
+            true => self.store().get_range(key, 0..shards.index_len).await?,
+            false => self.store().get_suffix(key, shards.index_len).await?,
+        };
+        let read = match read {
+            None => ShardIndex::Missing,
+            Some(found) => {
+                let damaged = |why: String| {
+                    Error::data(format!("the shard index of {} (key {key}) can't be decoded: {why}", self.url()))
+                };
+                if (found.bytes.len() as u64) < shards.index_len {
+                    let why = format!("the shard has {} bytes, its index {}", found.bytes.len(), shards.index_len);
+                    return Err(damaged(why));
+                }
+                let bytes = shards.index.decode(&found.bytes).map_err(damaged)?;
+                ShardIndex::Entries { entries: u64::from_ne(&bytes), version: found.version, size: found.size }
+            }
+        };
+        let read = Arc::new(read);
+        *index = Some(Arc::clone(&read));
+        drop(index);
+        let bytes = if let ShardIndex::Entries { entries, .. } = &*read { size_of_val(&entries[..]) } else { 0 };
+        cache.weigh_index(&self.key(object), slot, bytes);
+        Ok(read)
+    }
+
+    /// Offset and length of a chunk in its shard.
+    fn entry(&self, shards: &Shards, entries: &[u64], index: [u64; 3]) -> (u64, u64) {
+        let within = self.stored(index, &self.0.metadata.chunk);
+        let at = within.iter().zip(&shards.chunks).fold(0, |at, (i, n)| at * n + i % n) as usize;
+        match entries.get(2 * at..2 * at + 2) {
+            Some([offset, len]) => (*offset, *len),
+            _ => (u64::MAX, 0),
+        }
+    }
+
+    /// What tells a chunk from those of other arrays.
+    fn key(&self, index: [u64; 3]) -> ChunkKey {
+        (self.0.id, index)
+    }
+
+    /// Grid index of the object that holds a chunk.
+    fn object_of(&self, chunk: [u64; 3]) -> [u64; 3] {
+        let Some(shards) = &self.0.metadata.shards else { return chunk };
+        std::array::from_fn(|a| self.0.axes.spatial[a].map_or(0, |axis| chunk[a] / shards.chunks[axis]))
+    }
+
+    /// Grid index along the stored axes of cells of shape `cell`, from that along z, y, x.
+    fn stored(&self, index: [u64; 3], cell: &[u64]) -> Vec<u64> {
+        let mut stored = vec![0; cell.len()];
+        for (axis, i) in self.0.axes.spatial.iter().zip(index) {
+            if let Some(axis) = axis {
+                stored[*axis] = i;
+            }
+        }
+        for (axis, at) in &self.0.axes.fixed {
+            stored[*axis] = at / cell[*axis];
+        }
+        stored
+    }
+
+    /// The error of a chunk that can't be read, by all its names.
+    fn damaged(&self, index: [u64; 3], why: &str) -> Error {
+        let metadata = &self.0.metadata;
+        let chunk = self.stored(index, &metadata.chunk);
+        let key = metadata.key(&self.stored(self.object_of(index), &metadata.object));
+        Error::data(format!("chunk {chunk:?} of {} (key {key}) can't be decoded: {why}", self.url()))
+    }
+
+    /// The part of a chunk that is in the image, at the picked channel and time.
+    fn decode_chunk(&self, index: [u64; 3], raw: &[u8]) -> Result<AnyVolume> {
+        let metadata = &self.0.metadata;
+        let mut bytes = metadata.chain.decode(raw).map_err(|why| self.damaged(index, &why))?;
+        if bytes.len() as u64 != metadata.chunk_bytes() {
+            let why = format!("it has {} bytes unpacked, {} were expected", bytes.len(), metadata.chunk_bytes());
+            return Err(self.damaged(index, &why));
+        }
+        let mut shape = metadata.chunk.clone();
+        for (axis, at) in &self.0.axes.fixed {
+            if shape[*axis] > 1 {
+                bytes = Cow::Owned(sliced(&bytes, &shape, metadata.dtype.size(), *axis, at % shape[*axis]));
+                shape[*axis] = 1;
+            }
+        }
+        let cell = self.0.axes.spatial.map(|axis| axis.map_or(1, |axis| metadata.chunk[axis]));
+        // Never overflows: the image has a voxel in this chunk, and chunks are bounded.
+        let start: [usize; 3] = std::array::from_fn(|a| (index[a] * cell[a]) as usize);
+        let region = Region::new(start, cell.map(|len| len as usize));
+        let volume = with_dtype!(metadata.dtype, T => AnyVolume::from(Volume::new(region, T::from_ne(&bytes))));
+        Ok(match region.intersection(&self.extent().region()) {
+            Some(inside) => volume.into_cropped(inside),
+            None => volume,
+        })
+    }
+}
+
+impl Fetched {
+    /// The region that will be decoded.
+    pub fn region(&self) -> Region {
+        self.region
+    }
+
+    /// The objects it was read from, each with the state it had then; keys are relative to the array. Objects that
+    /// are not there are not listed.
+    pub fn versions(&self) -> Vec<(String, Version)> {
+        let mut versions: Vec<(String, Version)> = Vec::new();
+        let mut seen: BTreeMap<[u64; 3], Vec<Version>> = BTreeMap::new();
+        for part in &self.parts {
+            let Some(version) = part.slot.version() else { continue };
+            let object = self.array.object_of(part.index);
+            let known = seen.entry(object).or_default();
+            // Two states of one object, when it was replaced between two reads, are both told.
+            if !known.contains(&version) {
+                known.push(version.clone());
+                let metadata = &self.array.0.metadata;
+                versions.push((metadata.key(&self.array.stored(object, &metadata.object)), version));
+            }
+        }
+        versions
+    }
+
+    /// Decodes the chunks that nobody has decoded yet and gives the region's voxels. Work for a processor, not for an
+    /// async thread; waits for chunks that another thread is decoding.
+    ///
+    /// # Errors
+    /// Data when a chunk is damaged, naming it.
+    pub fn decode(self) -> Result<AnyVolume> {
+        let Fetched { array, cache, region, parts, .. } = self;
+        let fill = array.fill();
+        let mut image = with_dtype!(array.dtype(), T => AnyVolume::from(Volume::<T>::zeros(region)));
+        let cell = array.chunk();
+        for Part { index, slot } in &parts {
+            let key = array.key(*index);
+            let chunk = slot.decoded(|raw| {
+                let voxels = array.decode_chunk(*index, raw)?;
+                cache.weigh(&key, slot, voxels.region().voxels() * voxels.dtype().size());
+                Ok(voxels)
+            });
+            match chunk {
+                Ok(Chunk::Voxels(voxels)) => paste(&mut image, voxels)?,
+                Ok(Chunk::Fill) if fill.iter().all(|byte| *byte == 0) => {}
+                Ok(Chunk::Fill) => {
+                    let start = std::array::from_fn(|a| index[a] as usize * cell[a]);
+                    if let Some(part) = Region::new(start, cell).intersection(&region) {
+                        with_volume!(&mut image, image => fill_part(image, part, fill));
+                    }
+                }
+                Err(e) => {
+                    cache.forget(&key, slot);
+                    return Err(e);
+                }
+            }
+        }
+        drop(parts);
+        cache.trim();
+        Ok(image)
+    }
+}
+
+/// Index `at` along `axis` of a C-order array of `shape`, with that axis left at length one.
+fn sliced(bytes: &[u8], shape: &[u64], element: usize, axis: usize, at: u64) -> Vec<u8> {
+    let product = |lens: &[u64]| lens.iter().product::<u64>() as usize;
+    let run = product(&shape[axis + 1..]) * element;
+    let (len, at) = (shape[axis] as usize, at as usize);
+    let mut out = Vec::with_capacity(product(&shape[..axis]) * run);
+    for outer in bytes.chunks_exact(len * run) {
+        out.extend_from_slice(&outer[at * run..(at + 1) * run]);
+    }
+    out
+}
+
+/// Copies the voxels that both have from `chunk` into `image`.
+fn paste(image: &mut AnyVolume, chunk: &AnyVolume) -> Result<()> {
+    fn rows<T: Copy + Default>(image: &mut Volume<T>, chunk: &Volume<T>) {
+        let Some(both) = image.region.intersection(&chunk.region) else { return };
+        let columns = |region: Region| both.start[2] - region.start[2]..both.end[2] - region.start[2];
+        for z in both.start[0]..both.end[0] {
+            for y in both.start[1]..both.end[1] {
+                let (to, from) = (columns(image.region), columns(chunk.region));
+                image.row_mut(z, y)[to].copy_from_slice(&chunk.row(z, y)[from]);
+            }
+        }
+    }
+    macro_rules! of_one_type {
+        ($($variant:ident)*) => {
+            match (image, chunk) {
+                $((AnyVolume::$variant(image), AnyVolume::$variant(chunk)) => rows(image, chunk),)*
+                (image, chunk) => {
+                    return Err(Error::internal(format!("a {} chunk in a {} image", chunk.dtype(), image.dtype())));
+                }
+            }
+        };
+    }
+    of_one_type!(Bool U8 I8 U16 I16 U32 I32 U64 I64 F32 F64);
+    Ok(())
+}
+
+fn fill_part<T: Element>(image: &mut Volume<T>, part: Region, fill: &[u8]) {
+    let Some(fill) = T::from_ne(fill).first().copied() else { return };
+    let columns = part.start[2] - image.region.start[2]..part.end[2] - image.region.start[2];
+    for z in part.start[0]..part.end[0] {
+        for y in part.start[1]..part.end[1] {
+            image.row_mut(z, y)[columns.clone()].fill(fill);
+        }
+    }
+}

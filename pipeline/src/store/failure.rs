@@ -1,0 +1,87 @@
+//! What a failed request means for the caller: the kind, and a sentence that says what to do about it.
+
+use std::error::Error as _;
+use std::io;
+
+use crate::Error;
+
+/// What was being done, for the sentence.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Doing {
+    Read,
+    Write,
+    Delete,
+    List,
+}
+
+impl Doing {
+    fn verb(self) -> &'static str {
+        match self {
+            Doing::Read => "read",
+            Doing::Write => "write",
+            Doing::Delete => "delete",
+            Doing::List => "list",
+        }
+    }
+}
+
+/// The error for a failed request on the object `name` (its full path or URL).
+pub(super) fn failure(doing: Doing, name: &str, error: &object_store::Error) -> Error {
+    use object_store::Error as E;
+    match error {
+        E::PermissionDenied { .. } => denied(doing, name),
+        E::Unauthenticated { .. } => Error::invalid(format!("no valid credentials to {} {name}", doing.verb())),
+        E::InvalidPath { source } => Error::invalid(format!("{name} can't be used as a path: {source}")),
+        E::NotSupported { source } => Error::invalid(format!("can't {} {name}: {source}", doing.verb())),
+        E::NotImplemented { operation, .. } => Error::internal(format!("can't {} {name}: {operation}", doing.verb())),
+        _ => match io_error(error) {
+            Some(io) => io_failure(doing, name, io),
+            None => Error::unavailable(format!("can't {} {name}: {error}", doing.verb())),
+        },
+    }
+}
+
+/// The same for an error of the operating system.
+pub(super) fn io_failure(doing: Doing, name: &str, error: &io::Error) -> Error {
+    use io::ErrorKind as K;
+    let verb = doing.verb();
+    match error.kind() {
+        K::PermissionDenied => denied(doing, name),
+        K::ReadOnlyFilesystem => Error::invalid(format!("can't {verb} {name}: the file system is read-only")),
+        K::StorageFull => Error::unavailable(format!("can't {verb} {name}: the disk is full"))
+            .hint("free some space and run the same command again; it goes on where it stopped"),
+        K::QuotaExceeded => Error::unavailable(format!("can't {verb} {name}: the disk quota is used up"))
+            .hint("free some space and run the same command again; it goes on where it stopped"),
+        K::NotADirectory | K::AlreadyExists if matches!(doing, Doing::Write) => {
+            Error::invalid(format!("can't {verb} {name}: a file is in the way of a folder"))
+        }
+        K::IsADirectory | K::DirectoryNotEmpty if matches!(doing, Doing::Write) => {
+            Error::invalid(format!("can't {verb} {name}: a folder of that name is there"))
+        }
+        K::InvalidFilename => Error::invalid(format!("can't {verb} {name}: the file system refuses the name")),
+        _ => Error::unavailable(format!("can't {verb} {name}: {error}")),
+    }
+}
+
+/// True when the error says, beyond doubt, that no such object exists.
+pub(super) fn is_not_found(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. })
+        // A file where the key wants a folder: `scan.tif/zarr.json`.
+        || io_error(error).is_some_and(|e| e.kind() == io::ErrorKind::NotADirectory)
+}
+
+fn denied(doing: Doing, name: &str) -> Error {
+    Error::invalid(format!("no permission to {} {name}", doing.verb()))
+}
+
+/// The operating system's error at the root of a backend's, which is where a local store keeps what went wrong.
+fn io_error(error: &object_store::Error) -> Option<&io::Error> {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        cause = inner.source();
+    }
+    None
+}

@@ -1,0 +1,82 @@
+//! What a disk needs and no bucket has: absolute paths, left-over staged files, folders.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use super::failure::{Doing, io_failure};
+use crate::{Error, Result};
+
+/// The absolute path of `url` (a path, or `file://` and one), without `.` and `..`. Need not exist.
+pub(super) fn absolute(url: &str) -> Result<String> {
+    let path = url.strip_prefix("file://").unwrap_or(url);
+    if path.is_empty() {
+        return Err(Error::invalid("an empty path names nothing"));
+    }
+    if url.starts_with("file://") && !path.starts_with('/') {
+        return Err(Error::invalid(format!("{url} names a host; a file URL is file:// and an absolute path")));
+    }
+    let given = std::path::absolute(path).map_err(|e| io_failure(Doing::Read, path, &e))?;
+    let mut clean = PathBuf::new();
+    for part in given.components() {
+        match part {
+            // `link/..` is where the link leads to, so `..` can only be taken on a resolved path.
+            Component::ParentDir => {
+                clean = std::fs::canonicalize(&clean).unwrap_or(clean);
+                clean.pop();
+            }
+            Component::CurDir => {}
+            part => clean.push(part),
+        }
+    }
+    clean.into_os_string().into_string().map_err(|path| Error::invalid(format!("{} is not UTF-8", path.display())))
+}
+
+/// True for names the backend gives to files it is still writing: something, `#`, and a number. It cuts at the first
+/// `#`, and so do we.
+pub(super) fn is_staged_name(name: &str) -> bool {
+    name.split_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Removes staged files below `folder`, links not followed.
+pub(super) fn sweep_staged(folder: &Path) -> Result<usize> {
+    let failed = |path: &Path, e: &io::Error| Err(io_failure(Doing::Delete, &path.display().to_string(), e));
+    let mut swept = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return failed(&folder, &e),
+        };
+        for entry in entries {
+            let (path, kind) = match entry.and_then(|entry| Ok((entry.path(), entry.file_type()?))) {
+                Ok(entry) => entry,
+                Err(e) => return failed(&folder, &e),
+            };
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_file() && path.file_name().and_then(|n| n.to_str()).is_some_and(is_staged_name) {
+                match std::fs::remove_file(&path) {
+                    Ok(()) => swept += 1,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return failed(&path, &e),
+                }
+            }
+        }
+    }
+    Ok(swept)
+}
+
+/// Removes a folder and all below it, links not followed.
+pub(super) fn delete_folder(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Ok(()) => Ok(()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
+        Err(e) => Err(io_failure(Doing::Delete, &folder.display().to_string(), &e)),
+    }
+}
+
+/// Runs file work off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::internal(format!("file work failed: {e}"))))
+}
