@@ -15,6 +15,7 @@ use crate::step::{Connectivity, Mode, Number, PerAxis, Rule, Step};
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use voxel::Extent;
 
 pub use crop::{Crop, Slice};
 pub use line::steps_from_line;
@@ -127,6 +128,17 @@ impl Write {
     /// Refuses chunks and shards that no image could use.
     pub fn validate(&self) -> Result<()> {
         Ok(self.check()?)
+    }
+
+    /// The chunk and the shard, in voxels along z, y, x, of an image: chunks clipped to its axes, shards to its chunks.
+    /// [`Error::invalid`] when a list has more or fewer numbers than the image has axes.
+    pub fn shapes(&self, extent: &Extent) -> Result<([usize; 3], Option<[usize; 3]>)> {
+        let sides = self.chunks.resolve(extent.planar, 1).map_err(|error| error.at("`chunks`"))?;
+        let chunk: [usize; 3] = std::array::from_fn(|axis| sides[axis].min(extent.shape[axis]).max(1));
+        let Shards::Chunks(counts) = &self.shards else { return Ok((chunk, None)) };
+        let counts = counts.resolve(extent.planar, 1).map_err(|error| error.at("`shards`"))?;
+        let count = |axis: usize| counts[axis].min(extent.shape[axis].div_ceil(chunk[axis])).max(1);
+        Ok((chunk, Some(std::array::from_fn(|axis| chunk[axis] * count(axis)))))
     }
 
     fn check(&self) -> Result<(), Fault> {

@@ -22,6 +22,9 @@ mod rows;
 mod scratch;
 pub mod step;
 pub mod store;
+<<<<<<< HEAD
 pub mod task;
+=======
+>>>>>>> jobs
 
 pub use error::{Error, Kind, Result};

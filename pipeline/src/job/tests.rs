@@ -200,6 +200,20 @@ fn flags_are_checked_like_files() {
 }
 
 #[test]
+fn chunks_and_shards_are_clipped_to_the_image() {
+    let volume = Extent { shape: [100, 300, 1000], planar: false };
+    assert_eq!(Write::default().shapes(&volume).unwrap(), ([100, 128, 128], Some([100, 256, 256])));
+    let planar = Extent { shape: [1, 300, 100], planar: true };
+    assert_eq!(Write::default().shapes(&planar).unwrap(), ([1, 128, 100], Some([1, 256, 100])));
+    let write = Write { chunks: PerAxis::Each(vec![10, 20]), shards: Shards::None, codec: None };
+    assert_eq!(write.shapes(&planar).unwrap(), ([1, 10, 20], None));
+    assert_eq!(
+        write.shapes(&volume).unwrap_err().message,
+        "`chunks`: a list of 2 was given, but the image has three axes (z, y, x)"
+    );
+}
+
+#[test]
 fn the_schema_documents_every_key() {
     let schema = schema();
     assert_eq!(schema["required"], serde_json::json!(["input"]));

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::array::{ArraySpec, BloscCompressor, Codec};
 use crate::grid::Grid;
-use crate::job::{Job, Shards};
+use crate::job::Job;
 use crate::op::{Choice, Op};
 use crate::step::{self, Step};
 use crate::{Error, Result, layout, op};
@@ -143,16 +143,7 @@ fn output(
         Ending::Image => (layout::IMAGE, op::dtypes(ops, input)[ops.len()]),
         Ending::Label { .. } => (layout::LABELS, Dtype::U32),
     };
-    let chunks = job.write.chunks.resolve(extent.planar, 1).map_err(|e| e.at("write.chunks"))?;
-    let chunks = std::array::from_fn(|a| chunks[a].min(extent.shape[a]));
-    let shards = match &job.write.shards {
-        Shards::None => None,
-        Shards::Chunks(counts) => {
-            let counts = counts.resolve(extent.planar, 1).map_err(|e| e.at("write.shards"))?;
-            // A shard reaches no further than the chunks of the axis.
-            Some(std::array::from_fn(|a| chunks[a] * counts[a].min(extent.shape[a].div_ceil(chunks[a]))))
-        }
-    };
+    let (chunks, shards) = job.write.shapes(&extent)?;
     let codec = match &job.write.codec {
         Some(text) => text.parse().map_err(|e: Error| e.at("write.codec"))?,
         None if matches!(ending, Ending::Label { .. }) => LABEL_CODEC,

@@ -188,10 +188,12 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             Needs { unit: pages + batch + 4 * plan.merge.range_rows, units: u64::MAX, ..Needs::default() }
         }
         StageKind::Relabel => {
+            // The runs as bytes and decoded, a label for each object, and the painted block with the object being encoded.
+            let label_bytes = if plan.extent.region().voxels() as u64 / 2 > u64::from(u32::MAX) { 8 } else { 4 };
+            let runs = voxels.div_ceil(2) * (size_of::<runs::Run>() as u64 + 4);
             let labels = objects_max(plan, voxels) * 8;
-            let painted = voxels * 8 + object_bytes(plan, 8);
-            let runs = label::peak_bytes(Region::whole(block)) as u64;
-            Needs { unit: runs * 2 + labels + painted, units: plan.grid.units(), ..Needs::default() }
+            let painted = voxels * label_bytes + object_bytes(plan, label_bytes);
+            Needs { unit: runs + labels + painted, units: plan.grid.units(), ..Needs::default() }
         }
         StageKind::Table => {
             // One column at a time: its values, its encoded pages, and the batch being read.
