@@ -22,9 +22,6 @@ mod rows;
 mod scratch;
 pub mod step;
 pub mod store;
-<<<<<<< HEAD
 pub mod task;
-=======
->>>>>>> jobs
 
 pub use error::{Error, Kind, Result};
