@@ -1,1 +1,57 @@
-//! x
+//! The coordinator: the command line, the dispatch of tasks to an executor, and what people are told.
+//!
+//! [`cli`] is what can be typed. [`run`] turns a job into a plan and takes the output; [`dispatch`] sends tasks stage by
+//! stage through an [`executor`]; [`progress`] and [`report`] talk. Everything that computes or decides is in the crate
+//! `pipeline`, so that a run without this coordinator would give the same bytes.
+
+pub mod cli;
+pub mod commands;
+mod demo;
+pub mod dispatch;
+pub mod executor;
+mod exit;
+pub mod import;
+pub mod info;
+mod lock;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod slice;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The program: everything but the process itself.
+pub fn main() -> ExitCode {
+    keep_memory_tight();
+    exit::hush_broken_pipes();
+    let cli = cli::Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("VOXMILL_LOG").unwrap_or_else(|_| "warn".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    match commands::execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            exit::explain(&stop);
+            stop.code()
+        }
+    }
+}
+
+/// Gives every large buffer back to the system when it is freed. By default glibc keeps freed buffers of up to 32 MiB
+/// for reuse, which a projection can't foresee; blocks are few and large, so the cost is small.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn keep_memory_tight() {
+    const LARGE_BYTES: libc::c_int = 256 << 10;
+    // SAFETY: called once, before any other thread exists; both parameters are documented for `mallopt`.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn keep_memory_tight() {}

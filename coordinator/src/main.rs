@@ -1,1 +1,7 @@
-fn main() {}
+//! `voxmill`: reads the command line, runs one command, turns its result into an exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coordinator::main()
+}

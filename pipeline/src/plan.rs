@@ -332,6 +332,14 @@ impl Plan {
         Some((layout::spilled_array(fingerprint), spec))
     }
 
+    /// Voxels that a stage looks at in all; 0 where it sees none.
+    pub fn stage_voxels(&self, stage: usize) -> u64 {
+        match self.stages[stage].kind {
+            StageKind::Map(_) | StageKind::Relabel => self.extent.region().voxels() as u64,
+            _ => 0,
+        }
+    }
+
     /// One word or two for people.
     pub fn stage_name(&self, stage: &Stage) -> String {
         match &stage.kind {

@@ -1,0 +1,35 @@
+//! The local executor: a worker in this process, whose threads share one cache of decoded chunks.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pipeline::Result;
+use pipeline::task::{Answer, Task, Worker};
+
+use super::Executor;
+use crate::progress::Progress;
+
+/// Carries out tasks in this process.
+pub struct Local {
+    worker: Arc<Worker>,
+    progress: Arc<Progress>,
+}
+
+impl Local {
+    /// An executor around an open worker, which tells `progress` of every unit.
+    pub fn new(worker: Worker, progress: Arc<Progress>) -> Self {
+        Self { worker: Arc::new(worker), progress }
+    }
+}
+
+#[async_trait]
+impl Executor for Local {
+    async fn run(&self, task: Task) -> Result<Answer> {
+        self.worker.run(task, |unit| self.progress.unit_done(unit)).await
+    }
+
+    /// The units of one segment run side by side already; a second segment fills in where the first runs out.
+    fn in_flight(&self) -> usize {
+        2
+    }
+}
