@@ -1,0 +1,224 @@
+//! What can be typed. Parsing never touches the world: every value here is as it was written, checked for its form only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::units::Bytes;
+
+/// Filter, segment, label and measure volumes that don't fit into memory.
+///
+/// Volumes are Zarr arrays on a disk. A job is a list of steps; its answers are an OME-Zarr image, an object table and a
+/// histogram, equal to those of the whole array computed at once.
+#[derive(Debug, Parser)]
+#[command(name = "voxmill", version, max_term_width = 110, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  voxmill demo
+  voxmill import scan.tif scan.zarr --voxel-size 1.2um
+  voxmill run scan.zarr --steps 'median size=3 | threshold method=otsu | label connectivity=26 min_voxels=50'
+  voxmill run job.toml --workers 8 --memory 4GiB
+
+Exit codes: 0 done, 1 internal error, 2 invalid request, 4 store unavailable or disk full, 5 bad data,
+130 interrupted (the same command resumes).";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Import the example volume, run a pipeline on it, say where the answers are
+    Demo {
+        /// Where to; made if need be
+        #[arg(default_value = "voxmill-demo")]
+        folder: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Turn a TIFF or .npy file into OME-Zarr
+    Import(Import),
+    /// Show shape, type, chunks, codecs, units and levels of an array
+    Info {
+        /// Array or group
+        url: String,
+        #[command(flatten)]
+        pick: Picked,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a job would do: stages, blocks, bytes, memory, requests
+    Plan {
+        #[command(flatten)]
+        job: JobArgs,
+        #[command(flatten)]
+        how: How,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a job, or go on with it where it was stopped
+    Run {
+        #[command(flatten)]
+        job: JobArgs,
+        #[command(flatten)]
+        how: How,
+        /// Print the summary as JSON on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how far the run in an output is
+    Status {
+        /// Output of a run
+        output: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a run's own state, and of an unfinished run what it had written
+    Clean {
+        /// Output of a run
+        output: String,
+    },
+    /// Write one plane of an array as PNG
+    Slice {
+        /// Array or group
+        url: String,
+        /// Axis the plane is perpendicular to: z, y or x
+        #[arg(long, default_value = "z")]
+        axis: String,
+        /// Index of the plane along the axis
+        #[arg(long)]
+        at: usize,
+        /// The PNG to write
+        #[arg(short, long)]
+        output: PathBuf,
+        #[command(flatten)]
+        pick: Picked,
+    },
+    /// Print the JSON Schema of a job file
+    Schema,
+    /// Explain each step: parameters, defaults, and its twin in scipy or scikit-image
+    #[command(name = "help-steps", hide = true)]
+    HelpSteps,
+}
+
+/// Which of several images an input holds.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Picked {
+    /// Level of a multiscale group, 0 being the finest
+    #[arg(long)]
+    pub(crate) level: Option<usize>,
+    /// Channel, from 0
+    #[arg(long)]
+    pub(crate) channel: Option<usize>,
+    /// Time point, from 0
+    #[arg(long)]
+    pub(crate) time: Option<usize>,
+    /// Image of a series, from 0
+    #[arg(long)]
+    pub(crate) series: Option<usize>,
+}
+
+/// How arrays are written.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Written {
+    /// Voxels along each side of a chunk: N or z,y,x [default: 128]
+    #[arg(long, value_name = "N|Z,Y,X")]
+    pub(crate) chunks: Option<String>,
+    /// Chunks along each side of a shard: N, z,y,x or none [default: 2]
+    #[arg(long, value_name = "N|Z,Y,X|none")]
+    pub(crate) shards: Option<String>,
+    /// none, zstd[:level], gzip[:level] or blosc[:compressor[:level]] [default: by kind of output]
+    #[arg(long)]
+    pub(crate) codec: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// TIFF (multi-page) or .npy
+    pub(crate) source: PathBuf,
+    /// The OME-Zarr group to make
+    pub(crate) destination: String,
+    #[command(flatten)]
+    pub(crate) write: Written,
+    /// Size of a voxel with its unit: 1.2um, or z,y,x as in 2,0.5,0.5um
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) voxel_size: Option<String>,
+    /// Memory for the whole process
+    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+    pub(crate) memory: Bytes,
+    /// Replace what is at the destination
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Say nothing
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// What to compute: a job file, or an input with flags. A flag overrides the key of the same name.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct JobArgs {
+    /// Job file (.toml or .json), or the input array
+    #[arg(value_name = "JOB|INPUT")]
+    pub(crate) job: String,
+    /// Folder for the answers [default: the job's, else ./NAME-voxmill]
+    #[arg(short, long)]
+    pub(crate) output: Option<String>,
+    /// Steps on one line: 'gaussian sigma=2 | threshold above=0.5 | label'; empty: measure only
+    #[arg(long)]
+    pub(crate) steps: Option<String>,
+    #[command(flatten)]
+    pub(crate) pick: Picked,
+    /// Crop the input first: 0:100,:,:
+    #[arg(long, value_name = "SLICES")]
+    pub(crate) region: Option<String>,
+    #[command(flatten)]
+    pub(crate) write: Written,
+}
+
+/// Where tasks are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExecutorName {
+    /// Threads of this process
+    Local,
+}
+
+/// How to compute: nothing here changes an answer.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct How {
+    /// Where tasks run
+    #[arg(long, value_enum, default_value_t = ExecutorName::Local)]
+    pub(crate) executor: ExecutorName,
+    /// Threads that compute [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    /// Memory for the whole process
+    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+    pub(crate) memory: Bytes,
+    /// Voxels of a block: N or z,y,x, rounded up to whole output objects [default: planned]
+    #[arg(long, value_name = "N|Z,Y,X")]
+    pub(crate) block: Option<String>,
+    /// Units of a segment, which is what one task gets [default: planned]
+    #[arg(long, value_name = "N")]
+    pub(crate) segment: Option<u64>,
+    /// Replace the answers of another job
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Keep receipts and scratch after success
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Say nothing but errors
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Children of a group in the label merge, along each axis
+    #[arg(long, value_name = "N", default_value_t = 4, hide_short_help = true)]
+    pub(crate) merge_fanout: usize,
+    /// Memory of one join in the label merge before it goes through the disk [default: a share of --memory]
+    #[arg(long, value_name = "SIZE", hide_short_help = true)]
+    pub(crate) merge_memory: Option<Bytes>,
+    /// Object rows in a range of the label merge
+    #[arg(long, value_name = "N", default_value_t = 65_536, hide_short_help = true)]
+    pub(crate) range_rows: u64,
+}

@@ -1,0 +1,137 @@
+//! Each command in a few lines: what was typed becomes what is meant, and the work is done elsewhere.
+
+use std::path::Path;
+
+use pipeline::array::Pick;
+use pipeline::job::{Job, Write, schema, steps_from_line};
+use pipeline::step::help_steps;
+use pipeline::{Error, Result};
+
+use crate::cli::{Cli, Command, Import, JobArgs, Picked, Written};
+use crate::exit::Stop;
+use crate::import::{self, VoxelSize};
+use crate::progress::Progress;
+use crate::run::{self, Settings};
+use crate::{demo, info, report, slice, units};
+
+/// Carries out a command.
+///
+/// # Errors
+/// What the command failed with, or that it was interrupted.
+pub fn execute(cli: Cli) -> Result<(), Stop> {
+    match cli.command {
+        Command::Demo { folder, how } => {
+            let settings = Settings::of(&how)?;
+            blocking(settings.threads())?.block_on(demo::demo(&folder, &settings))
+        }
+        Command::Import(args) => blocking(run::cores())?.block_on(import_file(&args)),
+        Command::Info { url, pick, json } => {
+            let info = blocking(1)?.block_on(info::info(&url, &pick.into()))?;
+            if json { print_json(&info) } else { print(&info) }
+        }
+        Command::Plan { job, how, json } => {
+            let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
+            let planned = blocking(1)?.block_on(run::planned(&job, &settings))?;
+            if json { print_json(&report::plan_json(&planned)) } else { print(&report::plan_text(&planned)) }
+        }
+        Command::Run { job, how, json } => {
+            let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
+            let summary = blocking(settings.threads())?.block_on(run::run(&job, &settings))?;
+            if json { print_json(&summary) } else { Ok(()) }
+        }
+        Command::Status { output, json } => {
+            let status = blocking(1)?.block_on(report::status(&output))?;
+            if json { print_json(&status) } else { print(&status) }
+        }
+        Command::Clean { output } => {
+            let done = blocking(1)?.block_on(run::clean(&output))?;
+            eprintln!("{done}");
+            Ok(())
+        }
+        Command::Slice { url, axis, at, output, pick } => {
+            let axis = axis.parse()?;
+            let made = blocking(1)?.block_on(slice::slice(&url, &pick.into(), axis, at, &output))?;
+            eprintln!("{}: {} x {} pixels, {}", output.display(), made.width, made.height, made.shading);
+            Ok(())
+        }
+        Command::Schema => print_json(&schema()),
+        Command::HelpSteps => print(&help_steps()),
+    }
+}
+
+/// A runtime whose threads may also block on arithmetic.
+fn blocking(threads: usize) -> Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(threads.max(1)).enable_all().build();
+    built.map_err(|e| Error::unavailable(format!("threads can't be started: {e}")))
+}
+
+#[allow(clippy::print_stdout, reason = "this is the place where data goes to stdout")]
+fn print(text: &impl std::fmt::Display) -> Result<(), Stop> {
+    println!("{}", text.to_string().trim_end());
+    Ok(())
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Stop> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::internal(format!("no JSON: {e}")))?;
+    print(&text)
+}
+
+impl From<Picked> for Pick {
+    fn from(picked: Picked) -> Self {
+        Self { level: picked.level, channel: picked.channel, time: picked.time, series: picked.series }
+    }
+}
+
+/// The job that was meant: read from a file where one is named, then overridden by flags.
+fn job_of(args: &JobArgs) -> Result<Job> {
+    let is_job = ["toml", "json"].iter().any(|e| Path::new(&args.job).extension().is_some_and(|x| x.eq_ignore_ascii_case(e)));
+    let mut job = if is_job {
+        let text = std::fs::read_to_string(&args.job)
+            .map_err(|e| Error::invalid(format!("the job file {} can't be read: {e}", args.job)))?;
+        Job::from_path_text(&args.job, &text)?
+    } else {
+        Job::new(args.job.clone())
+    };
+    if let Some(line) = &args.steps {
+        job.steps = steps_from_line(line)?;
+    }
+    if let Some(region) = &args.region {
+        job.region = Some(region.parse().map_err(|e: Error| e.at("--region"))?);
+    }
+    job.output = args.output.clone().or(job.output);
+    job.level = args.pick.level.unwrap_or(job.level);
+    job.channel = args.pick.channel.or(job.channel);
+    job.time = args.pick.time.or(job.time);
+    job.series = args.pick.series.or(job.series);
+    override_write(&mut job.write, &args.write)?;
+    Ok(job)
+}
+
+fn override_write(write: &mut Write, flags: &Written) -> Result<()> {
+    if let Some(chunks) = &flags.chunks {
+        write.chunks = chunks.parse().map_err(|e: Error| e.at("--chunks"))?;
+    }
+    if let Some(shards) = &flags.shards {
+        write.shards = shards.parse().map_err(|e: Error| e.at("--shards"))?;
+    }
+    write.codec = flags.codec.clone().or(write.codec.take());
+    Ok(())
+}
+
+async fn import_file(args: &Import) -> Result<(), Stop> {
+    let mut write = Write::default();
+    override_write(&mut write, &args.write)?;
+    let voxel_size = args.voxel_size.as_deref().map(str::parse::<VoxelSize>).transpose()?;
+    let options = import::Options { write, voxel_size, overwrite: args.overwrite };
+    let progress = Progress::new(args.quiet);
+    let import = import::import(&args.source, &args.destination, &options, args.memory.0, |done, all| {
+        progress.of_one("import", done, all);
+    });
+    let imported = run::until_interrupted(import, "nothing was left behind; run the same command again").await?;
+    progress.stage_done();
+    let extent = imported.array.extent;
+    let shape: Vec<usize> = extent.axes().map(|a| extent.shape[a]).collect();
+    let (shape, bytes) = (units::shape(&shape), units::Bytes(imported.bytes_written));
+    progress.say(&format!("{}: {shape} {}, {bytes}", imported.url, imported.array.dtype));
+    Ok(())
+}

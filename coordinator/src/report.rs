@@ -1,0 +1,296 @@
+//! What people and programs are told: the plan before a run, the status during it, the summary and provenance after.
+
+use std::fmt::{self, Write as _};
+use std::path::Path;
+
+use pipeline::op::{Choice, Cut, Op};
+use pipeline::plan::memory::Projection;
+use pipeline::plan::{Ending, Plan};
+use pipeline::publish::Manifest;
+use pipeline::store::{Requests, Store};
+use pipeline::task::{Receipt, State};
+use pipeline::{Error, Result, layout};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::dispatch::StageTiming;
+use crate::run::Planned;
+use crate::units::{self, Bytes};
+
+/// The end of a run in a few lines.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Folder of the answers.
+    pub output: String,
+    /// Voxels the job saw.
+    pub voxels: u64,
+    /// Thresholds that were chosen, by step (from 1).
+    pub thresholds: Vec<Chosen>,
+    /// Objects, where the job made some.
+    pub objects: Option<u64>,
+    /// Median number of voxels of an object.
+    pub median_voxels: Option<f64>,
+    /// Input chunks that were not there and read as fill value.
+    pub missing_chunks: u64,
+    /// Seconds this run took; none when it was finished before.
+    pub seconds: Option<f64>,
+    /// Voxels a second.
+    pub voxels_per_second: Option<f64>,
+    /// What can be opened, relative to the folder.
+    pub outputs: Vec<String>,
+}
+
+/// A threshold that was chosen from the image.
+#[derive(Clone, Debug, Serialize)]
+pub struct Chosen {
+    /// Which step, from 1.
+    pub step: usize,
+    /// `otsu` or `percentile 99`.
+    pub by: String,
+    /// The threshold.
+    pub value: f64,
+}
+
+impl Summary {
+    /// The summary of a finished run.
+    pub fn of(plan: &Plan, state: &State, output: &Path, seconds: Option<f64>) -> Self {
+        let voxels = plan.extent.region().voxels() as u64;
+        let by = |op: usize| match &plan.ops[op] {
+            Op::Threshold(Cut::Chosen { by: Choice::Percentile(p), .. }) => format!("percentile {p}"),
+            _ => "otsu".to_owned(),
+        };
+        let thresholds =
+            state.thresholds.iter().map(|(op, value)| Chosen { step: op + 1, by: by(*op), value: *value }).collect();
+        let mut outputs: Vec<String> = plan.output.iter().map(|o| o.group.clone()).collect();
+        outputs.extend(state.objects().map(|_| layout::OBJECTS.to_owned()));
+        outputs.extend([layout::HISTOGRAM.to_owned(), layout::RUN_REPORT.to_owned()]);
+        Self {
+            output: output.to_string_lossy().into_owned(),
+            voxels,
+            thresholds,
+            objects: state.objects(),
+            median_voxels: state.median_voxels,
+            missing_chunks: state.missing_chunks,
+            seconds,
+            voxels_per_second: seconds.map(|s| voxels as f64 / s),
+            outputs,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chosen in &self.thresholds {
+            writeln!(f, "threshold  {} (step {}, {})", chosen.value, chosen.step, chosen.by)?;
+        }
+        if let Some(objects) = self.objects {
+            let median = self.median_voxels.map_or(String::new(), |m| format!(", median size {m} voxels"));
+            writeln!(f, "objects    {}{median}", units::count(objects))?;
+        }
+        if self.missing_chunks > 0 {
+            writeln!(f, "missing    {} input chunks read as fill value", units::count(self.missing_chunks))?;
+        }
+        let voxels = units::count(self.voxels);
+        match self.seconds {
+            Some(seconds) => {
+                let (time, rate) = (units::duration(seconds), units::rate(self.voxels, seconds));
+                writeln!(f, "voxels     {voxels} in {time} ({rate})")?;
+            }
+            None => writeln!(f, "voxels     {voxels}")?,
+        }
+        writeln!(f, "answers    {}: {}", self.output, self.outputs.join(", "))?;
+        match self.outputs.iter().find(|o| o.ends_with(".zarr")) {
+            Some(image) => write!(f, "look at    napari --plugin napari-ome-zarr {}/{image}", self.output),
+            None => write!(f, "look at    {}/{}", self.output, self.outputs[0]),
+        }
+    }
+}
+
+/// What stands in run.json.
+pub fn provenance(
+    plan: &Plan,
+    summary: &Summary,
+    timings: &[StageTiming],
+    projection: &Projection,
+    (output, input): (Requests, Requests),
+) -> Value {
+    json!({
+        "voxmill": plan.voxmill,
+        "job": plan.job,
+        "input": plan.input,
+        "identity": plan.identity,
+        "plan": plan.id,
+        "executor": "local",
+        "block": plan.grid.block,
+        "summary": summary,
+        "stages": timings,
+        "attempts": timings.iter().map(|t| t.attempts).sum::<u64>(),
+        "memory_projected_bytes": projection.bytes,
+        "requests": { "input": input, "output": output },
+        "cost_usd": 0.0,
+    })
+}
+
+/// The plan as text.
+pub fn plan_text(planned: &Planned) -> String {
+    let (plan, projection) = (&planned.plan, &planned.projection);
+    let axes = |values: [usize; 3]| plan.extent.axes().map(|a| values[a]).collect::<Vec<_>>();
+    let mut out = String::new();
+    let voxels = plan.extent.region().voxels() as u64;
+    let mut line = |name: &str, text: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "{name:<10} {text}");
+    };
+    line("input", format!("{} ({} {})", plan.input.url, units::shape(&axes(plan.extent.shape)), plan.input.dtype));
+    line("output", planned.output.display().to_string());
+    let bytes = Bytes(voxels * plan.input.dtype.size() as u64);
+    line("voxels", format!("{} ({bytes} decoded)", units::count(voxels)));
+    let halo = plan.halo();
+    line(
+        "blocks",
+        format!(
+            "{} of {} voxels, halo {}",
+            units::count(plan.grid.units()),
+            units::shape(&axes(plan.grid.largest())),
+            units::shape(&axes(halo))
+        ),
+    );
+    if let Some(output) = &plan.output {
+        let shards = output.spec.shards.map_or("none".into(), |s| units::shape(&axes(s)));
+        let (chunks, codec) = (units::shape(&axes(output.spec.chunks)), output.spec.codec);
+        line("writes", format!("{} as {}, chunks {chunks}, shards {shards}, {codec}", output.group, output.spec.dtype));
+    }
+    let memory = planned.resources.memory_bytes;
+    line("memory", format!("at most {} of {}", Bytes(projection.bytes), Bytes(memory)));
+    line("price", "none: everything runs on this machine".into());
+    line("stages", String::new());
+    for (i, (stage, memory)) in plan.stages.iter().zip(&projection.stages).enumerate() {
+        let units = plan.stage_units(i).map_or("counted later".into(), |n| format!("{} units", units::count(n)));
+        let name = plan.stage_name(stage);
+        let (at_once, segment) = (memory.limits.at_once, stage.segment);
+        let _ = writeln!(
+            out,
+            "  {:>2} {name:<28} {units:>16}, {segment} to a task, {at_once} at once, {}",
+            i + 1,
+            Bytes(memory.bytes)
+        );
+        if plan.leaves_array(i) {
+            let _ = writeln!(out, "     keeps its result for the next stages, which is cheaper than computing it again");
+        }
+    }
+    out
+}
+
+/// The plan for programs.
+pub fn plan_json(planned: &Planned) -> Value {
+    let plan = &planned.plan;
+    let stages: Vec<Value> = plan
+        .stages
+        .iter()
+        .zip(&planned.projection.stages)
+        .enumerate()
+        .map(|(i, (stage, memory))| {
+            json!({
+                "name": plan.stage_name(stage),
+                "units": plan.stage_units(i),
+                "segment": stage.segment,
+                "at_once": memory.limits.at_once,
+                "memory_bytes": memory.bytes,
+                "fingerprint": stage.fingerprint,
+            })
+        })
+        .collect();
+    json!({
+        "identity": plan.identity,
+        "input": plan.input,
+        "output": planned.output,
+        "shape": plan.extent.shape,
+        "block": plan.grid.largest(),
+        "blocks": plan.grid.units(),
+        "halo": plan.halo(),
+        "memory_bytes": planned.projection.bytes,
+        "memory_limit_bytes": planned.resources.memory_bytes,
+        "stages": stages,
+        "job": plan.job,
+        "cost_usd": 0.0,
+    })
+}
+
+/// How far a run is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Folder of the answers.
+    pub output: String,
+    /// True when the answers are there.
+    pub finished: bool,
+    /// Stages that have started, and how much of them is done.
+    pub stages: Vec<StageStatus>,
+    /// The summary of a finished run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+}
+
+/// How far a stage is.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageStatus {
+    /// Its name.
+    pub name: String,
+    /// Its units; none when not known yet.
+    pub units: Option<u64>,
+    /// Units with a receipt.
+    pub done: u64,
+}
+
+/// Reads how far the run in `output` is.
+///
+/// # Errors
+/// Invalid when there is no run.
+pub async fn status(output: &str) -> Result<Status> {
+    let store = Store::open(output)?;
+    if let Some(manifest) = Manifest::read(&store).await? {
+        let summary = Summary::of(&manifest.plan, &manifest.state, Path::new(store.url()), None);
+        return Ok(Status { output: store.url().to_owned(), finished: true, stages: Vec::new(), summary: Some(summary) });
+    }
+    let plan = Plan::read(&store).await?.ok_or_else(|| {
+        Error::invalid(format!("there is no run in {}", store.url()))
+            .hint("name the folder that was given to `voxmill run` with -o")
+    })?;
+    let mut stages = Vec::new();
+    let mut units = Some(plan.grid.units());
+    for (i, stage) in plan.stages.iter().enumerate() {
+        let state = State::read(&store, &plan, i).await?;
+        let mut done = 0;
+        if let Some(units) = units {
+            let mut next = 0;
+            while next < units {
+                // Segments that are still running leave gaps: what comes after one is found by the plan's lengths.
+                match Receipt::read(&store, &plan, i, next).await? {
+                    Some(receipt) => {
+                        done += receipt.end - next;
+                        next = receipt.end;
+                    }
+                    None => next += stage.segment,
+                }
+            }
+        }
+        stages.push(StageStatus { name: plan.stage_name(stage), units, done });
+        units = state.map(|s| s.units);
+    }
+    Ok(Status { output: store.url().to_owned(), finished: false, stages, summary: None })
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(summary) = &self.summary {
+            return write!(f, "finished\n{summary}");
+        }
+        writeln!(f, "{}: unfinished; the command that started it goes on with it", self.output)?;
+        for stage in &self.stages {
+            match stage.units {
+                Some(units) => writeln!(f, "  {:<28} {} of {}", stage.name, stage.done, units)?,
+                None => writeln!(f, "  {:<28} not reached", stage.name)?,
+            }
+        }
+        Ok(())
+    }
+}
