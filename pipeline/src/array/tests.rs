@@ -420,7 +420,6 @@ async fn a_shard_written_again_behind_its_index_is_read_anew() {
 
     // The other shard's voxels in this one's place: other chunks at other offsets.
     let other = store.get("c/1/0/0").await.unwrap().unwrap().bytes;
-    std::thread::sleep(std::time::Duration::from_millis(5));
     store.put("c/0/0/0", other).await.unwrap();
     let fetched = array.fetch(&cache, last).await.unwrap();
     let versions = fetched.versions();

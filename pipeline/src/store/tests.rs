@@ -193,7 +193,7 @@ async fn a_denied_read_or_write_names_the_path() {
     let (dir, store) = scratch();
     store.put("closed/file", Bytes::from_static(b"x")).await.unwrap();
     let folder = dir.path().join("root/closed");
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o000)).unwrap();
     // Root is denied nothing, and CI may be root.
     if std::fs::read(folder.join("file")).is_err() {
         let name = store.display("closed/file");
