@@ -412,6 +412,23 @@ async fn a_chunk_that_was_damaged_is_read_anew() {
 }
 
 #[tokio::test]
+async fn a_shard_written_again_behind_its_index_is_read_anew() {
+    let (_dir, store, array, image) = two_shards("zstd").await;
+    let cache = ChunkCache::new(1 << 20);
+    let (first, last) = (Region::whole([2, 4, 4]), Region::new([2, 0, 4], [2, 4, 4]));
+    array.fetch(&cache, first).await.unwrap().decode().unwrap();
+
+    // The other shard's voxels in this one's place: other chunks at other offsets.
+    let other = store.get("c/1/0/0").await.unwrap().unwrap().bytes;
+    store.put("c/0/0/0", other).await.unwrap();
+    let fetched = array.fetch(&cache, last).await.unwrap();
+    let versions = fetched.versions();
+    let seen = fetched.decode().unwrap();
+    assert_eq!(seen.to_le_bytes(), cut(&image, last.shifted([4, 0, 0])).to_le_bytes());
+    assert_eq!(versions, [("c/0/0/0".to_owned(), store.get("c/0/0/0").await.unwrap().unwrap().version)]);
+}
+
+#[tokio::test]
 async fn a_region_outside_the_image_is_our_mistake() {
     let (_dir, _store, array, _) = two_shards("none").await;
     for region in [Region::whole([9, 1, 1]), Region::whole([0, 1, 1])] {

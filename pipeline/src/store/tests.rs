@@ -188,6 +188,30 @@ async fn failures_say_what_to_do_and_are_never_taken_for_absence() {
 }
 
 #[tokio::test]
+async fn a_denied_read_or_write_names_the_path() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, store) = scratch();
+    store.put("closed/file", Bytes::from_static(b"x")).await.unwrap();
+    let folder = dir.path().join("root/closed");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o000)).unwrap();
+    // Root is denied nothing, and CI may be root.
+    if std::fs::read(folder.join("file")).is_err() {
+        let name = store.display("closed/file");
+        for (error, verb) in [
+            (store.get("closed/file").await.unwrap_err(), "read"),
+            (store.exists("closed/file").await.unwrap_err(), "read"),
+            (store.put("closed/file", Bytes::new()).await.unwrap_err(), "write"),
+            (store.put_new("closed/file", Bytes::new()).await.unwrap_err(), "write"),
+            (store.delete("closed/file").await.unwrap_err(), "delete"),
+        ] {
+            assert_eq!((error.kind, error.message), (Kind::Invalid, format!("no permission to {verb} {name}")));
+        }
+        assert_eq!(store.list("").await.unwrap_err().kind, Kind::Invalid);
+    }
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[tokio::test]
 async fn neighbouring_ranges_are_one_request() {
     let (_dir, store) = scratch();
     store.put("a", vec![7; 2 << 20].into()).await.unwrap();
