@@ -1,1 +1,3 @@
-//! x
+//! The `voxmill` command line as a library, so that tests can call what its commands do.
+
+pub mod import;
