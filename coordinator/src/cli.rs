@@ -11,7 +11,7 @@ use crate::units::Bytes;
 /// Volumes are Zarr arrays on a disk. A job is a list of steps; its answers are an OME-Zarr image, an object table and a
 /// histogram, equal to those of the whole array computed at once.
 #[derive(Debug, Parser)]
-#[command(name = "voxmill", version, max_term_width = 110, after_help = EXAMPLES)]
+#[command(name = "voxmill", version, max_term_width = 110, disable_help_subcommand = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -99,9 +99,11 @@ pub(crate) enum Command {
     },
     /// Print the JSON Schema of a job file
     Schema,
-    /// Explain each step: parameters, defaults, and its twin in scipy or scikit-image
-    #[command(name = "help-steps", hide = true)]
-    HelpSteps,
+    /// Explain a command, or `steps`: each step with its parameters, defaults and twin in scipy or scikit-image
+    Help {
+        /// A command, or steps
+        topic: Option<String>,
+    },
 }
 
 /// Which of several images an input holds.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use clap::CommandFactory;
+
 use pipeline::array::Pick;
 use pipeline::job::{Job, Write, schema, steps_from_line};
 use pipeline::step::help_steps;
@@ -55,7 +57,21 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
             Ok(())
         }
         Command::Schema => print_json(&schema()),
-        Command::HelpSteps => print(&help_steps()),
+        Command::Help { topic } => help(topic.as_deref()),
+    }
+}
+
+fn help(topic: Option<&str>) -> Result<(), Stop> {
+    let mut program = Cli::command();
+    match topic {
+        None => print(&program.render_long_help()),
+        Some("steps") => print(&help_steps()),
+        Some(topic) => {
+            let no_such =
+                || Error::invalid(format!("there is no command `{topic}`")).hint("`voxmill help` lists the commands");
+            let command = program.find_subcommand_mut(topic).ok_or_else(no_such)?;
+            print(&command.render_long_help())
+        }
     }
 }
 
@@ -84,7 +100,8 @@ impl From<Picked> for Pick {
 
 /// The job that was meant: read from a file where one is named, then overridden by flags.
 fn job_of(args: &JobArgs) -> Result<Job> {
-    let is_job = ["toml", "json"].iter().any(|e| Path::new(&args.job).extension().is_some_and(|x| x.eq_ignore_ascii_case(e)));
+    let is_job =
+        ["toml", "json"].iter().any(|e| Path::new(&args.job).extension().is_some_and(|x| x.eq_ignore_ascii_case(e)));
     let mut job = if is_job {
         let text = std::fs::read_to_string(&args.job)
             .map_err(|e| Error::invalid(format!("the job file {} can't be read: {e}", args.job)))?;

@@ -18,9 +18,10 @@ const JOB: &str = include_str!("../../examples/demo.toml");
 pub(crate) async fn demo(folder: &Path, settings: &Settings) -> Result<(), Stop> {
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
-        std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&path, bytes))
-            .map_err(|e| Error::invalid(format!("{} can't be written: {e}", path.display())).hint("name another folder: voxmill demo DIR"))
+        std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, bytes)).map_err(|e| {
+            Error::invalid(format!("{} can't be written: {e}", path.display()))
+                .hint("name another folder: voxmill demo DIR")
+        })
     };
     let at = |name: &str| folder.join(name).to_string_lossy().into_owned();
     write("bone.tif", VOLUME)?;

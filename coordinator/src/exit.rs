@@ -35,7 +35,7 @@ impl Stop {
 }
 
 /// Says on stderr what happened and what would help.
-pub fn explain(stop: &Stop) {
+pub(crate) fn explain(stop: &Stop) {
     match stop {
         Stop::Failed(error) => {
             eprintln!("error: {}", error.message);
@@ -51,7 +51,7 @@ pub fn explain(stop: &Stop) {
 }
 
 /// Lets `voxmill ... | head` end quietly, as other programs do.
-pub fn hush_broken_pipes() {
+pub(crate) fn hush_broken_pipes() {
     #[cfg(unix)]
     // SAFETY: called before any other thread exists; restoring the default action of SIGPIPE has no precondition.
     unsafe {

@@ -9,7 +9,7 @@ pub mod commands;
 mod demo;
 pub mod dispatch;
 pub mod executor;
-mod exit;
+pub mod exit;
 pub mod import;
 pub mod info;
 mod lock;

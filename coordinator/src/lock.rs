@@ -8,7 +8,7 @@ use pipeline::{Error, Result, layout};
 
 /// Held as long as it lives.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     file: File,
 }
 
@@ -17,7 +17,7 @@ impl Lock {
     ///
     /// # Errors
     /// Invalid when another process holds it, or the folder can't be written.
-    pub fn take(folder: &Path) -> Result<Self> {
+    pub(crate) fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(layout::LOCK);
         let denied = |what: &str, e: std::io::Error| {
             let full = e.kind() == std::io::ErrorKind::StorageFull;

@@ -78,6 +78,16 @@ impl Progress {
         self.advance(units, true);
     }
 
+    /// One thing with no stages before or after it: `done` of `all` voxels.
+    pub fn of_one(&self, name: &str, done: u64, all: u64) {
+        let starts = self.stage.lock().is_ok_and(|stage| stage.is_none());
+        if starts {
+            self.stage(name, all, all);
+        }
+        let before = self.stage.lock().ok().and_then(|stage| stage.as_ref().map(|s| s.done)).unwrap_or(0);
+        self.advance(done.saturating_sub(before), false);
+    }
+
     fn advance(&self, units: u64, resumed: bool) {
         let Ok(mut current) = self.stage.lock() else { return };
         let Some(stage) = current.as_mut() else { return };

@@ -4,8 +4,8 @@ use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use pipeline::op::{Choice, Cut, Op};
+use pipeline::plan::Plan;
 use pipeline::plan::memory::Projection;
-use pipeline::plan::{Ending, Plan};
 use pipeline::publish::Manifest;
 use pipeline::store::{Requests, Store};
 use pipeline::task::{Receipt, State};
@@ -175,7 +175,8 @@ pub fn plan_text(planned: &Planned) -> String {
             Bytes(memory.bytes)
         );
         if plan.leaves_array(i) {
-            let _ = writeln!(out, "     keeps its result for the next stages, which is cheaper than computing it again");
+            let _ =
+                writeln!(out, "     keeps its result for the next stages, which is cheaper than computing it again");
         }
     }
     out
@@ -249,7 +250,12 @@ pub async fn status(output: &str) -> Result<Status> {
     let store = Store::open(output)?;
     if let Some(manifest) = Manifest::read(&store).await? {
         let summary = Summary::of(&manifest.plan, &manifest.state, Path::new(store.url()), None);
-        return Ok(Status { output: store.url().to_owned(), finished: true, stages: Vec::new(), summary: Some(summary) });
+        return Ok(Status {
+            output: store.url().to_owned(),
+            finished: true,
+            stages: Vec::new(),
+            summary: Some(summary),
+        });
     }
     let plan = Plan::read(&store).await?.ok_or_else(|| {
         Error::invalid(format!("there is no run in {}", store.url()))

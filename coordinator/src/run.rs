@@ -54,7 +54,9 @@ impl Settings {
     pub(crate) fn of(how: &How) -> Result<Self> {
         let threads = how.workers.unwrap_or_else(cores);
         if threads == 0 || how.segment == Some(0) || how.range_rows == 0 || how.merge_fanout < 2 {
-            return Err(Error::invalid("--workers, --segment and --range-rows are at least 1, --merge-fanout at least 2"));
+            return Err(Error::invalid(
+                "--workers, --segment and --range-rows are at least 1, --merge-fanout at least 2",
+            ));
         }
         let block: Option<PerAxis<usize>> =
             how.block.as_deref().map(|b| b.parse().map_err(|e: Error| e.at("--block"))).transpose()?;
@@ -98,8 +100,7 @@ pub struct Planned {
 /// Whatever makes the job impossible: see [`build::plan`].
 pub async fn planned(job: &Job, settings: &Settings) -> Result<Planned> {
     job.validate()?;
-    let pick =
-        Pick { level: Some(job.level), channel: job.channel, time: job.time, series: job.series };
+    let pick = Pick { level: Some(job.level), channel: job.channel, time: job.time, series: job.series };
     let array = Array::open(&job.input, &pick).await?;
     let output = output_folder(job, &array)?;
     let image = InputImage {
@@ -117,7 +118,8 @@ pub async fn planned(job: &Job, settings: &Settings) -> Result<Planned> {
         axes: array.axes().to_vec(),
     };
     let block = settings.block.as_ref().map(|b| b.resolve(image.extent.planar, 1)).transpose();
-    let wishes = Wishes { block: block.map_err(|e| e.at("--block"))?, segment: settings.segment, merge: settings.merge };
+    let wishes =
+        Wishes { block: block.map_err(|e| e.at("--block"))?, segment: settings.segment, merge: settings.merge };
     let plan = build::plan(job, &image, &wishes, &settings.resources)?;
     let projection = memory::project(&plan, &settings.resources)?;
     Ok(Planned { plan, projection, output, resources: settings.resources })
@@ -135,8 +137,12 @@ fn output_folder(job: &Job, array: &Array) -> Result<PathBuf> {
     let output = absolute(Store::open(&output)?.url());
     let inputs = [absolute(Store::open(&job.input)?.url()), absolute(array.url())];
     if let Some(input) = inputs.iter().find(|input| output.starts_with(input)) {
-        return Err(Error::invalid(format!("the output {} lies inside the input {}", output.display(), input.display()))
-            .hint("choose another folder with -o or `output`"));
+        return Err(Error::invalid(format!(
+            "the output {} lies inside the input {}",
+            output.display(),
+            input.display()
+        ))
+        .hint("choose another folder with -o or `output`"));
     }
     Ok(output)
 }
@@ -243,8 +249,11 @@ async fn take_output(store: &Store, plan: Plan, settings: &Settings) -> Result<T
         }
         publish::clean(store).await?;
     } else if let Some(found) = found_something(store).await? {
-        return Err(Error::invalid(format!("{} is there already, and no run of voxmill says whose it is", store.display(found)))
-            .hint("choose another output with -o, or replace it with --overwrite"));
+        return Err(Error::invalid(format!(
+            "{} is there already, and no run of voxmill says whose it is",
+            store.display(found)
+        ))
+        .hint("choose another output with -o, or replace it with --overwrite"));
     }
     if !plan.create(store).await? {
         return Err(Error::unavailable(format!("another voxmill has just started in {}", store.url())));

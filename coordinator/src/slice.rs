@@ -54,6 +54,15 @@ pub enum Shading {
     Labels,
 }
 
+impl std::fmt::Display for Shading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Grey { black, white } => write!(f, "black is {black}, white is {white}"),
+            Self::Labels => f.write_str("a colour for each label"),
+        }
+    }
+}
+
 /// Writes the plane `at` along `axis` of the image at `url` to `output`, an 8-bit PNG. Slices along z show y downwards
 /// and x to the right, along y they show z and x, along x they show z and y. Grey values are windowed to the plane's
 /// finite minimum and maximum, but uint8 is shown as it is; label images are coloured. A 2-D image is its own slice 0

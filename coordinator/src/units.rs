@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A number of bytes: read from `1GiB`, `512MiB`, `2GB` or a plain number, shown in binary units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bytes(pub u64);
+pub(crate) struct Bytes(pub u64);
 
 const BINARY: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 const DECIMAL: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
@@ -43,7 +43,7 @@ impl fmt::Display for Bytes {
 }
 
 /// A count with thousands set apart: 16,777,216.
-pub fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -56,12 +56,12 @@ pub fn count(n: u64) -> String {
 }
 
 /// A shape as people write it: 512 x 512 x 512.
-pub fn shape(sides: &[usize]) -> String {
+pub(crate) fn shape(sides: &[usize]) -> String {
     sides.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ")
 }
 
 /// A rate of voxels.
-pub fn rate(voxels: u64, seconds: f64) -> String {
+pub(crate) fn rate(voxels: u64, seconds: f64) -> String {
     let per_second = voxels as f64 / seconds.max(1e-9);
     match per_second {
         r if r >= 1e9 => format!("{:.2} Gvoxel/s", r / 1e9),
@@ -71,7 +71,7 @@ pub fn rate(voxels: u64, seconds: f64) -> String {
 }
 
 /// A duration: 3.2 s, 4 min 10 s, 2 h 5 min.
-pub fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 60.0 => format!("{s:.1} s"),
         s if s < 3600.0 => format!("{} min {} s", s as u64 / 60, s as u64 % 60),

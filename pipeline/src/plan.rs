@@ -23,6 +23,8 @@ use crate::job::Job;
 use crate::layout;
 use crate::op::{Choice, Op};
 use crate::reduce::Contributor;
+use crate::store::Store;
+use crate::{Error, Result};
 
 /// The version of the plan's own form; a worker refuses any other.
 pub const FORMAT: u32 = 1;
@@ -71,6 +73,8 @@ pub struct Input {
     pub dtype: Dtype,
     /// Its chunks, z, y, x.
     pub chunk: [usize; 3],
+    /// Bytes of a decoded chunk, with what lies beyond the image.
+    pub chunk_bytes: u64,
     /// Where the image of the steps starts in it.
     pub offset: [usize; 3],
 }
@@ -232,6 +236,38 @@ pub enum Round {
 }
 
 impl Plan {
+    /// Reads the plan of the unfinished run in an output, if there is one.
+    ///
+    /// # Errors
+    /// Data when there is one that can't be read, Invalid when another version of voxmill made it.
+    pub async fn read(store: &Store) -> Result<Option<Self>> {
+        let Some(object) = store.get(layout::PLAN).await? else { return Ok(None) };
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+            voxmill: String,
+        }
+        let anew = "run again with --overwrite to compute everything anew";
+        let unusable = |e: serde_json::Error| {
+            Error::data(format!("the plan {} can't be used: {e}", store.display(layout::PLAN))).hint(anew)
+        };
+        let head: Head = serde_json::from_slice(&object.bytes).map_err(unusable)?;
+        if (head.format, head.voxmill.as_str()) != (FORMAT, env!("CARGO_PKG_VERSION")) {
+            let (theirs, ours) = (head.voxmill, env!("CARGO_PKG_VERSION"));
+            return Err(Error::invalid(format!(
+                "the unfinished run in {} was started by voxmill {theirs}, but this is {ours}",
+                store.url()
+            ))
+            .hint(format!("finish it with voxmill {theirs}, or {anew}")));
+        }
+        serde_json::from_slice(&object.bytes).map(Some).map_err(unusable)
+    }
+
+    /// Writes the plan to its output unless one is there; false when one is.
+    pub async fn create(&self, store: &Store) -> Result<bool> {
+        store.put_new(layout::PLAN, crate::task::json(self)?).await
+    }
+
     /// The box of the input that holds `region` of the image.
     pub fn in_input(&self, region: Region) -> Region {
         region.shifted(self.input.offset)
@@ -289,6 +325,36 @@ impl Plan {
     /// The kind of intensities in object rows.
     pub fn rows_kind(&self) -> Option<Kind> {
         self.intensity().map(Kind::of)
+    }
+
+    /// Voxels around a block that decide its result, of the widest pass.
+    pub fn halo(&self) -> [usize; 3] {
+        let mut halo = [0; 3];
+        for stage in &self.stages {
+            if let StageKind::Map(pass) = &stage.kind {
+                let ops = self.ops_of(pass).iter().map(|op| op.halo(self.extent));
+                let sum = ops.fold([0; 3], |sum, h| std::array::from_fn(|a| sum[a] + h[a]));
+                halo = std::array::from_fn(|a| sum[a].max(halo[a]));
+            }
+        }
+        halo
+    }
+
+    /// Units of a stage, where they are known before it is reached.
+    pub fn stage_units(&self, stage: usize) -> Option<u64> {
+        match &self.stages[stage].kind {
+            // Later rounds of counting may find that there is nothing left to look for.
+            StageKind::Map(pass) if pass.counts.iter().any(|c| c.round != Round::Tally) => None,
+            StageKind::Map(_) | StageKind::Seam | StageKind::Relabel => Some(self.grid.units()),
+            StageKind::Up { level } | StageKind::Down { level } => Some(self.tree().units(*level)),
+            StageKind::Rank | StageKind::Table => None,
+            StageKind::Publish => Some(1),
+        }
+    }
+
+    /// Whether a stage keeps an image for later ones.
+    pub fn leaves_array(&self, stage: usize) -> bool {
+        self.spilled_spec(stage).is_some()
     }
 
     /// The ops of a pass.

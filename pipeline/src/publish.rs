@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::array::{ArraySpec, GroupKind, multiscales_json};
-use crate::plan::{Ending, Plan, StageKind};
+use crate::plan::{Ending, Output, Plan, StageKind};
 use crate::reduce::table;
 use crate::store::Store;
 use crate::task::{Receipt, State, Written, json};
@@ -101,6 +101,22 @@ pub async fn erase(store: &Store) -> Result<()> {
         store.delete_prefix(group).await?;
     }
     clean(store).await
+}
+
+/// Removes whatever an unfinished run of this plan may have written outside its own state, and nothing else.
+pub async fn withdraw(store: &Store, plan: &Plan) -> Result<()> {
+    if let Some(Output { group, spec }) = &plan.output {
+        let array = layout::level(group, 0);
+        store.delete(&format!("{group}/{}", layout::ZARR_METADATA)).await?;
+        store.delete(&format!("{array}/{}", layout::ZARR_METADATA)).await?;
+        for object in spec.objects_in(plan.extent.region()) {
+            store.delete(&format!("{array}/{}", spec.key(object))).await?;
+        }
+    }
+    for file in [layout::OBJECTS, layout::HISTOGRAM, layout::RUN_REPORT] {
+        store.delete(file).await?;
+    }
+    Ok(())
 }
 
 /// Removes the run's own state, but for the lock, which its holder still has.

@@ -153,6 +153,12 @@ impl State {
         self.bases.last().copied()
     }
 
+    /// True when not one chunk of the input was there.
+    pub fn all_missing(&self, plan: &Plan) -> bool {
+        let chunks: u64 = (0..3).map(|a| plan.extent.shape[a].div_ceil(plan.input.chunk[a]) as u64).product();
+        self.missing_chunks >= chunks
+    }
+
     /// The element type of the labels.
     pub fn label_dtype(&self) -> Dtype {
         if self.objects().is_some_and(|n| n > u64::from(u32::MAX)) { Dtype::U64 } else { Dtype::U32 }

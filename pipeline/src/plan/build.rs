@@ -70,7 +70,10 @@ pub fn plan(job: &Job, image: &InputImage, wishes: &Wishes, resources: &Resource
     step::output_dtypes(&job.steps, input.dtype)?;
     let (ops, ending) = split(job, extent)?;
     let output = output(job, image, extent, &ops, ending, input.dtype)?;
-    let identity = hash(&(&job.canonical_json(), &input.fingerprint, input.offset, extent, env!("CARGO_PKG_VERSION")));
+    // Where things lie is not part of the question, but for what the input's fingerprint says of it.
+    let asked = Job { input: String::new(), output: None, ..job.clone() };
+    let identity =
+        hash(&(&asked.canonical_json(), &input.fingerprint, input.offset, extent, env!("CARGO_PKG_VERSION")));
 
     let mut plan = Plan {
         format: FORMAT,

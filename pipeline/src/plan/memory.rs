@@ -208,16 +208,18 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
     let block = middle_block(plan);
     let voxels = block.voxels() as u64;
     let ops = plan.ops_of(pass);
-    let (input_dtype, chunk) = match pass.source {
-        Source::Input => (plan.input.dtype, plan.input.chunk),
-        Source::Stage(_) => (plan.dtype_before(pass.ops.0), super::build::spilled_chunks(plan.grid)),
+    let (input_dtype, chunk, chunk_bytes) = match pass.source {
+        Source::Input => (plan.input.dtype, plan.input.chunk, plan.input.chunk_bytes),
+        Source::Stage(_) => {
+            let (dtype, chunk) = (plan.dtype_before(pass.ops.0), super::build::spilled_chunks(plan.grid));
+            (dtype, chunk, (chunk.iter().product::<usize>() * dtype.size()) as u64)
+        }
     };
     // Faces are counted against the voxels around a block, so labels and rows look one voxel further.
     let rim = usize::from(matches!(pass.leaves, Leaves::Labels | Leaves::Rows));
     let out = block.grown([rim; 3], plan.extent.shape);
     let regions = op::regions(ops, out, plan.extent);
     let read = (regions[0].voxels() * input_dtype.size()) as u64;
-    let chunk_bytes = (chunk.iter().product::<usize>() * input_dtype.size()) as u64;
     let parts = READ_PARTS * chunk_bytes.max(READ_PART_BYTES);
 
     let last = plan.dtype_before(pass.ops.1);
@@ -241,12 +243,7 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
     };
     let unit = chain.max(leaving).max(read + parts) + tallies;
     let beside = (read + parts).max(if pass.leaves == Leaves::Labels { 0 } else { leaving });
-    Needs {
-        unit,
-        beside,
-        useful_cache: useful_cache(plan, &regions[0], chunk, input_dtype.size()),
-        units: plan.grid.units(),
-    }
+    Needs { unit, beside, useful_cache: useful_cache(plan, &regions[0], chunk, chunk_bytes), units: plan.grid.units() }
 }
 
 /// What stays of labelling a block, at its worst: runs and sets, one byte and one number per label, the encoded runs,
@@ -305,13 +302,12 @@ fn open_objects_max(plan: &Plan, tree: Tree, level: u32) -> u64 {
 
 /// Decoded chunks that blocks still to come will read again: a layer of blocks with its halo, where blocks and chunks
 /// don't coincide.
-fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], voxel_bytes: usize) -> u64 {
+fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], chunk_bytes: u64) -> u64 {
     let block = plan.grid.block;
     let shared = (0..3).any(|a| {
         plan.grid.counts()[a] > 1
             && (read.shape()[a] > block[a] || block[a] % chunk[a] != 0 || plan.input.offset[a] % chunk[a] != 0)
     });
-    let chunk_bytes = (chunk.iter().product::<usize>() * voxel_bytes) as u64;
     if !shared {
         return chunk_bytes;
     }

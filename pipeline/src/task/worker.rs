@@ -72,9 +72,9 @@ impl Worker {
         })
     }
 
-    /// The plan.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
+    /// What the plan reads.
+    pub fn input(&self) -> &Array {
+        &self.input
     }
 
     /// Carries out a task. `unit_done` hears of every unit that is done, with its number of voxels where it has any.
