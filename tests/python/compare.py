@@ -46,13 +46,6 @@ def first_of(differs: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> str 
     )
 
 
-def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
-    """Equal up to the choice of numbers: pairs of labels are one-to-one, background with background."""
-    pairs = np.unique(np.stack([a.ravel(), b.ravel()]).astype(np.uint64), axis=1)
-    one_to_one = len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
-    return one_to_one and not ((pairs[0] == 0) != (pairs[1] == 0)).any()
-
-
 def wrong_table(found: pd.DataFrame, labels: np.ndarray, intensity: np.ndarray | None) -> str | None:
     """Rows, columns, types and values against plain numpy, and what scikit-image has against scikit-image."""
     wanted = objects.table(labels, intensity)

@@ -150,6 +150,12 @@ class ReferenceAgrees(unittest.TestCase):
         high = np.array([2**64 - 1, 2**63], np.uint64)
         np.testing.assert_array_equal(reference.answer(high, "cast dtype=int64").voxels, [2**63 - 1, 2**63 - 1])
 
+    def test_partitions_are_told_apart(self) -> None:
+        a = np.array([0, 1, 1, 2, 3])
+        self.assertTrue(reference.same_partition(a, np.array([0, 7, 7, 1, 2])))
+        for other in ([0, 7, 7, 7, 2], [0, 7, 8, 1, 2], [5, 7, 7, 1, 2], [0, 7, 7, 1, 0]):
+            self.assertFalse(reference.same_partition(a, np.array(other)), other)
+
     def test_no_case_is_written_badly(self) -> None:
         names = [case.name for case in cases()]
         self.assertEqual(len(names), len(set(names)), "two cases of one name")
