@@ -9,6 +9,9 @@ import numpy as np
 from golden import TABLE
 from program import Layout
 
+SMALL_MERGE = ("--merge-fanout", "2", "--range-rows", "50", "--merge-memory", "64KiB")
+"""A label merge of many levels and ranges, which crops as small as these would never need."""
+
 LAYOUTS = {
     3: (
         Layout(
@@ -18,7 +21,7 @@ LAYOUTS = {
         Layout(
             "odd",
             ("--chunks", "13,17,11", "--shards", "none"),
-            ("--chunks", "10,9,12", "--shards", "2,1,1", "--block", "20,9,24", "--workers", "3"),
+            ("--chunks", "10,9,12", "--shards", "2,1,1", "--block", "20,9,24", "--workers", "3", *SMALL_MERGE),
         ),
     ),
     2: (
@@ -29,7 +32,7 @@ LAYOUTS = {
         Layout(
             "odd",
             ("--chunks", "17,11", "--shards", "none"),
-            ("--chunks", "9,12", "--shards", "1,2", "--block", "18,24", "--workers", "3"),
+            ("--chunks", "9,12", "--shards", "1,2", "--block", "18,24", "--workers", "3", *SMALL_MERGE),
         ),
     ),
 }

@@ -226,7 +226,7 @@ def second_opinion(mask: np.ndarray, connectivity: int, labels: np.ndarray) -> N
     """connected-components-3d must part the mask in the same way; it may number the parts as it likes."""
     if mask.ndim == 2:
         connectivity = 4 if connectivity in (4, 6) else 8
-    # As uint8: of bool arrays with an odd side, version 4.1.1 loses voxels under 8 and 26 neighbours, or raises. On 3,000
+    # As uint8: of some bool arrays version 4.1.1 loses voxels under 8 and 26 neighbours, or raises. On 3,000
     # random masks of each kind it differed from scipy in 89 and in 4 as bool, in none as uint8.
     other = cc3d.connected_components(mask.astype(np.uint8), connectivity=connectivity)
     if not same_partition(labels, other):
