@@ -1,0 +1,170 @@
+"""Judges the judge: the reference against the libraries' own answers where it composes them, and the judge's eye for
+faults, each put into an otherwise right answer. Run with `python -m unittest` in this folder."""
+
+from __future__ import annotations
+
+import tempfile
+import unittest
+import warnings
+from pathlib import Path
+
+import images
+import numpy as np
+import objects
+import reference
+from cases import Case, cases
+from judge import judge_case
+from program import Imports
+from skimage import morphology
+from standin import StandIn
+
+LABEL = Case("nuclei", "threshold above=230 | label connectivity=26")
+SMOOTH = Case("cement", "gaussian sigma=1")
+COLUMNS = objects.columns(axes=3, with_intensity=True)
+
+
+def verdict(case: Case, fault=lambda parts: None, only_in: str = "whole even odd") -> str | None:
+    """What the judge says of a stand-in with that fault."""
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        return judge_case(Imports(StandIn(fault, only_in), work / "imports"), case, work)
+
+
+class JudgesHonestly(unittest.TestCase):
+    """Right answers pass."""
+
+    def test_right_answers_pass(self) -> None:
+        jobs = ("median size=3", "threshold method=otsu", "threshold below=95 | open ball=2", "", "label min_voxels=5")
+        for case in (LABEL, SMOOTH, Case("nuclei_labels", "objects"), *(Case("slice", steps) for steps in jobs)):
+            with self.subTest(case.name):
+                self.assertIsNone(verdict(case))
+
+
+class SeesFaults(unittest.TestCase):
+    """Each fault is one that a chunked program may well have."""
+
+    def caught(self, case: Case, fault, word: str, only_in: str = "whole even odd") -> None:
+        self.assertIn(word, verdict(case, fault, only_in) or "passed")
+
+    def test_one_voxel(self) -> None:
+        def flip(parts: dict) -> None:
+            parts["result"][15, 16, 3] ^= 1
+
+        self.caught(Case("cement", "median size=3"), flip, "1 of 107520 voxels differ")
+        self.caught(Case("cement", "median size=3"), flip, "odd: 1 of", only_in="odd")
+
+    def test_a_filter_just_out_of_its_tolerance(self) -> None:
+        def shift(parts: dict) -> None:
+            parts["result"] += np.float32(6e-5)
+
+        self.caught(SMOOTH, shift, "voxels differ")
+
+    def test_layouts_that_agree_within_the_tolerance_only(self) -> None:
+        def nudge(parts: dict) -> None:
+            parts["result"][0, 0, 0] = np.nextafter(parts["result"][0, 0, 0], np.float32(0))
+
+        self.caught(SMOOTH, nudge, "even: not the bits of whole", only_in="even")
+
+    def test_two_objects_left_apart(self) -> None:
+        def split(parts: dict) -> None:
+            parts["labels"][20:][parts["labels"][20:] == 1] = parts["labels"].max() + 1
+
+        self.caught(LABEL, split, "voxels differ")
+
+    def test_numbers_in_another_order(self) -> None:
+        def swap(parts: dict) -> None:
+            one, two = parts["labels"] == 1, parts["labels"] == 2
+            parts["labels"][one], parts["labels"][two] = 2, 1
+
+        self.caught(LABEL, swap, "voxels differ")
+
+    def test_labels_of_another_type(self) -> None:
+        self.caught(LABEL, lambda parts: parts.update(labels=parts["labels"].astype(np.uint64)), "expected uint32")
+
+    def test_every_column_of_the_table(self) -> None:
+        for name in COLUMNS:
+            with self.subTest(name):
+
+                def spoil(parts: dict) -> None:
+                    column = parts["table"][name]
+                    wrong = ~column if column.dtype == bool else column + (1 if column.dtype.kind in "iu" else 1e-7)
+                    parts["table"][name] = wrong.astype(column.dtype)
+
+                self.caught(LABEL, spoil, f"column {name} differs")
+
+    def test_a_missing_row_and_a_missing_column(self) -> None:
+        self.caught(LABEL, lambda parts: parts.update(table=parts["table"][:-1]), "rows")
+        self.caught(LABEL, lambda parts: parts.update(table=parts["table"].drop(columns="anisotropy")), "columns")
+
+    def test_histogram(self) -> None:
+        for key, wrong in {"nan": 1, "std": 1.0, "max": 0, "bin_start": 0, "otsu": 1.0, "dtype": "float32"}.items():
+            with self.subTest(key):
+                self.caught(Case("cement", ""), lambda parts: parts["histogram"].update({key: wrong}), key_said(key))
+
+        def move(parts: dict) -> None:
+            parts["histogram"]["counts"][5] += 1
+            parts["histogram"]["counts"][6] -= 1
+
+        self.caught(Case("cement", ""), move, "1 voxels are counted in another bin")
+        self.caught(
+            Case("cement", ""), lambda parts: parts["histogram"]["percentiles"].update({"50": 0}), "percentile 50"
+        )
+
+    def test_an_output_too_many(self) -> None:
+        self.caught(SMOOTH, lambda parts: parts.update(labels=parts["result"].astype(np.uint32)), "labels.zarr")
+
+
+def key_said(key: str) -> str:
+    """How the judge names a key of histogram.json."""
+    return "bins start at 0" if key == "bin_start" else f"{key} is"
+
+
+class ReferenceAgrees(unittest.TestCase):
+    """Where the reference puts a step together itself, a library that has the whole step must agree."""
+
+    def test_ignore_is_scikit_images_outside(self) -> None:
+        mask = images.load("cement") > 95
+        twins = {"erode": "erosion", "dilate": "dilation", "open": "opening", "close": "closing"}
+        for op, name in twins.items():
+            twin = getattr(morphology, name)(mask, morphology.ball(3), mode="ignore")
+            ours = reference.answer(mask, f"{op} ball=3").voxels
+            np.testing.assert_array_equal(ours, twin, err_msg=op)
+
+    def test_median_by_sorting_is_scipys(self) -> None:
+        whole = images.load("diffusion")
+        for mode in ("reflect", "mirror", "nearest", "constant"):
+            for voxels in (whole[:9, :10, :11], whole[:1, :2, :7]):
+                spoiled = voxels.copy()
+                spoiled[0, 0, -1] = np.nan
+                # A NaN that sorts last is a number larger than all others.
+                large = np.where(np.isnan(spoiled), np.float32(1e30), spoiled)
+                for size in ("3", "1,5,3"):
+                    steps = f"median size={size} mode={mode}"
+                    by_sorting = np.nan_to_num(reference.answer(spoiled, steps).voxels, nan=1e30)
+                    np.testing.assert_array_equal(by_sorting, reference.answer(large, steps).voxels, err_msg=steps)
+
+    def test_cast_saturates(self) -> None:
+        values = np.array([np.nan, np.inf, -np.inf, 0.5, 1.5, 2.5, -0.5, 254.5, 255.5, 1e300])
+        bytes_ = reference.answer(values, "cast dtype=uint8").voxels
+        np.testing.assert_array_equal(bytes_, [0, 255, 0, 0, 2, 2, 0, 254, 255, 255])
+        high = np.array([2**64 - 1, 2**63], np.uint64)
+        np.testing.assert_array_equal(reference.answer(high, "cast dtype=int64").voxels, [2**63 - 1, 2**63 - 1])
+
+    def test_partitions_are_told_apart(self) -> None:
+        a = np.array([0, 1, 1, 2, 3])
+        self.assertTrue(reference.same_partition(a, np.array([0, 7, 7, 1, 2])))
+        for other in ([0, 7, 7, 7, 2], [0, 7, 8, 1, 2], [5, 7, 7, 1, 2], [0, 7, 7, 1, 0]):
+            self.assertFalse(reference.same_partition(a, np.array(other)), other)
+
+    def test_no_case_is_written_badly(self) -> None:
+        names = [case.name for case in cases()]
+        self.assertEqual(len(names), len(set(names)), "two cases of one name")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for case in cases():
+                with self.subTest(case.name):
+                    reference.answer(case.voxels(), case.steps)
+
+
+if __name__ == "__main__":
+    unittest.main()
