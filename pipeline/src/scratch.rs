@@ -116,6 +116,9 @@ pub(crate) struct Reader {
     store: Store,
     key: String,
     table: Vec<Entry>,
+    /// The end of the object, as far as it was read with the table: small sections need no request of their own.
+    tail: Bytes,
+    tail_offset: u64,
 }
 
 impl Reader {
@@ -158,7 +161,8 @@ impl Reader {
                 length: u64_at(e, 24),
             })
             .collect();
-        Ok(Self { store: store.clone(), key: key.to_owned(), table })
+        let tail_offset = size - bytes.len() as u64;
+        Ok(Self { store: store.clone(), key: key.to_owned(), table, tail: bytes, tail_offset })
     }
 
     fn find(&self, tag: Tag, index: u64) -> Option<Entry> {
@@ -174,11 +178,14 @@ impl Reader {
     /// The bytes of a section, or `None` when the object has no such section.
     pub(crate) async fn get(&self, tag: Tag, index: u64) -> Result<Option<Bytes>> {
         let Some(entry) = self.find(tag, index) else { return Ok(None) };
-        let bytes = if entry.length == 0 {
-            Bytes::new()
-        } else {
-            let end = entry.offset.checked_add(entry.length).ok_or_else(|| self.damaged("a section is too long"))?;
-            range(&self.store, &self.key, entry.offset..end).await?
+        let end = entry.offset.checked_add(entry.length).ok_or_else(|| self.damaged("a section is too long"))?;
+        let bytes = match entry.offset.checked_sub(self.tail_offset) {
+            Some(from) => self.tail.slice_ref(
+                self.tail
+                    .get(from as usize..(end - self.tail_offset) as usize)
+                    .ok_or_else(|| self.damaged("a section reaches beyond its end"))?,
+            ),
+            None => range(&self.store, &self.key, entry.offset..end).await?,
         };
         if bytes.len() as u64 != entry.length || crc32c::crc32c(&bytes) != entry.crc {
             return Err(self.damaged(&format!("section {tag:?} {index} fails its checksum")));

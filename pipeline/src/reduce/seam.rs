@@ -3,7 +3,8 @@
 //! A voxel pair belongs to the first axis, in z, y, x order, along which its blocks differ, so every pair, across faces,
 //! edges and corners, is seen exactly once, by the block on the low side of that axis.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use voxel::label::Connectivity;
 use voxel::seam::{Plane, facing_pairs};
@@ -29,8 +30,9 @@ pub(crate) struct Seams<'a> {
 /// Writes the pairs of one block, a section for each level of the tree at which they meet.
 pub(crate) async fn join(seams: &Seams<'_>, block: u64) -> Result<()> {
     let mut pairs: BTreeMap<u32, Vec<Pair>> = BTreeMap::new();
+    let mut faces = Faces { seams, files: HashMap::new() };
     for axis in 0..3 {
-        across(seams, block, axis, &mut pairs).await?;
+        across(seams, &mut faces, block, axis, &mut pairs).await?;
     }
     let mut out = Writer::create(seams.store, &layout::scratch(seams.stage, block)).await?;
     for (level, mut pairs) in pairs {
@@ -44,14 +46,20 @@ pub(crate) async fn join(seams: &Seams<'_>, block: u64) -> Result<()> {
 }
 
 /// The pairs over the block's high face along `axis`.
-async fn across(seams: &Seams<'_>, block: u64, axis: usize, pairs: &mut BTreeMap<u32, Vec<Pair>>) -> Result<()> {
+async fn across(
+    seams: &Seams<'_>,
+    faces: &mut Faces<'_>,
+    block: u64,
+    axis: usize,
+    pairs: &mut BTreeMap<u32, Vec<Pair>>,
+) -> Result<()> {
     let counts = seams.grid.counts();
     let at = coordinates(block, counts);
     if at[axis] + 1 == counts[axis] {
         return Ok(());
     }
     let tree = seams.grid.tree(seams.fanout);
-    let low = face(seams, block, axis, true).await?;
+    let low = faces.read(block, axis, true).await?;
     // In-plane axes (slow, fast). The rim reaches into other blocks only along later axes: along an earlier one the
     // blocks differ there first, and the pair is another seam's.
     let (slow, fast) = in_plane(axis);
@@ -72,7 +80,7 @@ async fn across(seams: &Seams<'_>, block: u64, axis: usize, pairs: &mut BTreeMap
             }
             let ordinal = neighbours.len() as u64;
             neighbours.push((number(beyond, counts), tree.meeting_level(at, beyond)));
-            let plane = face(seams, number(beyond, counts), axis, false).await?;
+            let plane = faces.read(number(beyond, counts), axis, false).await?;
             paste(&mut high, &plane, shape, [ds, df], ordinal);
         }
     }
@@ -89,12 +97,25 @@ fn in_plane(axis: usize) -> (usize, usize) {
     [(1, 2), (0, 2), (0, 1)][axis]
 }
 
-async fn face(seams: &Seams<'_>, block: u64, axis: usize, high: bool) -> Result<Plane<u32>> {
-    let file = Reader::open(seams.store, &layout::scratch(seams.blocks, block)).await?;
-    let bytes = file.require(Tag::Plane, (2 * axis + usize::from(high)) as u64).await?;
-    let shape = seams.grid.region(block).shape();
-    let (slow, fast) = in_plane(axis);
-    Plane::decode([shape[slow], shape[fast]], &bytes).ok_or_else(|| file.damaged("a face can't be decoded"))
+/// The faces of blocks; a block that is asked for again is not opened again.
+struct Faces<'a> {
+    seams: &'a Seams<'a>,
+    files: HashMap<u64, Reader>,
+}
+
+impl Faces<'_> {
+    async fn read(&mut self, block: u64, axis: usize, high: bool) -> Result<Plane<u32>> {
+        let file = match self.files.entry(block) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(Reader::open(self.seams.store, &layout::scratch(self.seams.blocks, block)).await?)
+            }
+        };
+        let bytes = file.require(Tag::Plane, (2 * axis + usize::from(high)) as u64).await?;
+        let shape = self.seams.grid.region(block).shape();
+        let (slow, fast) = in_plane(axis);
+        Plane::decode([shape[slow], shape[fast]], &bytes).ok_or_else(|| file.damaged("a face can't be decoded"))
+    }
 }
 
 /// Puts the part of a neighbour's face that the low face can see into the rimmed plane, as ordinal and label.
