@@ -178,7 +178,7 @@ def labels() -> list[Case]:
 def tables() -> list[Case]:
     """objects; and tables of labels over every kind of intensity."""
     return [
-        *each("atlas signed_atlas nuclei_labels atlas_slice zeros ones bool", "objects"),
+        *each("atlas signed_atlas nuclei_labels atlas_slice zeros ones", "objects"),
         *each(ALL_TYPES, "threshold percentile=80 | label connectivity=18"),
         *each("broken", "threshold above=300 | label", "threshold below=-50 invert | label connectivity=26"),
         *each("broken", "threshold above=1e30 | label"),

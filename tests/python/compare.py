@@ -53,8 +53,11 @@ def wrong_table(found: pd.DataFrame, labels: np.ndarray, intensity: np.ndarray |
         return f"the table's columns are {', '.join(found.columns)}; expected {', '.join(wanted.columns)}"
     if len(found) != len(wanted):
         return f"the table has {len(found)} rows, expected {len(wanted)}"
-    wrong = wrong_types(found, labels.dtype, intensity) or wrong_columns(found, wanted, "numpy")
-    counted = len(wanted) and np.array_equal(wanted["label"], np.arange(1, len(wanted) + 1))
+    wrong = wrong_types(found, labels.dtype, intensity)
+    if wrong or not len(wanted):
+        return wrong
+    wrong = wrong_columns(found, wanted, "numpy")
+    counted = np.array_equal(wanted["label"], np.arange(1, len(wanted) + 1))
     finite = intensity is None or (intensity.dtype != bool and np.isfinite(intensity).all())
     if wrong or not counted or not finite:
         return wrong

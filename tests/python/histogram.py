@@ -6,11 +6,9 @@ import math
 from fractions import Fraction
 
 import numpy as np
-from reference import otsu
+from reference import VALUE_BINS_MAX, less, otsu
 
 PERCENTS = (1, 5, 25, 50, 75, 95, 99)
-VALUE_BINS_MAX = 65_536
-"""Integers whose range is smaller than this have one bin for each value."""
 EVEN_BINS = 65_536
 """Wider types have so many even bins over their finite range, in a job that only measures."""
 
@@ -84,7 +82,10 @@ def wrong_counts(found: dict, finite: np.ndarray) -> str | None:
         if (found["bin_start"], found["bin_width"]) != (low, 1):
             return f"histogram.json: bins start at {found['bin_start']} by {found['bin_width']}, expected {low} by 1"
     elif "edges" in found:
-        wanted, _ = np.histogram(finite, bins=np.asarray(found["edges"]))
+        # How many lie below each edge but the last, which belongs to its bin. np.histogram would round 64-bit integers.
+        numbers, weights = np.unique(finite, return_counts=True)
+        below = [int(weights[: np.count_nonzero(less(numbers, edge))].sum()) for edge in found["edges"][:-1]]
+        wanted = np.diff([*below, finite.size])
     else:
         if len(counts) != EVEN_BINS:
             return f"histogram.json: {len(counts)} even bins, expected {EVEN_BINS}"

@@ -230,6 +230,7 @@ def files() -> list[Input]:
     def npy(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path, np.ndarray], None]:
         return lambda path, voxels: np.save(path, change(voxels))
 
+    as_bytes = crop("bool")[4].astype(np.uint8)
     types = "uint8 int8 uint16 int16 uint32 int32 float32 float64".split()
     return [
         *[Input(f"TIFF, {dtype}", tiff(), crop(dtype), "input.tif") for dtype in types],
@@ -241,5 +242,6 @@ def files() -> list[Input]:
         Input("TIFF of one page", tiff(), crop("uint8")[4].copy(), "input.tif"),
         Input("npy, Fortran order", npy(np.asfortranarray), crop("int32"), "input.npy"),
         Input("npy, big-endian", npy(lambda v: v.astype(">f4")), crop("float32"), "input.npy"),
-        Input("npy, Fortran order, bool, 2-D", npy(np.asfortranarray), crop("bool")[4].copy(), "input.npy"),
+        # An image of bool is stored as uint8, 0 and 1, also by an import.
+        Input("npy, Fortran order, bool, 2-D", npy(lambda v: np.asfortranarray(v != 0)), as_bytes, "input.npy"),
     ]

@@ -123,6 +123,8 @@ def faces(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def regionprops(labels: np.ndarray, intensity: np.ndarray | None) -> pd.DataFrame:
     """scikit-image's table under our names, for columns that both have. It needs labels from 1 and finite values."""
     names = [ours for ours in REGIONPROPS if intensity is not None or not ours.startswith("intensity")]
+    if intensity is not None and intensity.dtype == np.float32:
+        intensity = intensity.astype(np.float64)  # or scikit-image takes the mean in float32
     measured = regionprops_table(
         labels.astype(np.int64), intensity, properties=[REGIONPROPS[ours] for ours in names], cache=True
     )

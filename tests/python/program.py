@@ -98,6 +98,10 @@ class Imports:
         with self.lock:
             if not image.exists():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                np.save(source, voxels)
-                self.voxmill.call("import", str(source), str(image), *layout.import_flags)
+                if voxels.dtype == bool:
+                    # An import stores bool as uint8; this way the program meets the type itself.
+                    zarr.create_array(image, shape=voxels.shape, dtype=bool, chunks=(16,) * voxels.ndim)[...] = voxels
+                else:
+                    np.save(source, voxels)
+                    self.voxmill.call("import", str(source), str(image), *layout.import_flags)
         return image

@@ -16,6 +16,9 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.segmentation import clear_border
 
+VALUE_BINS_MAX = 65_536
+"""Integers whose range is smaller than this have one bin for each value in a histogram."""
+
 NUMPY_PAD = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "constant": "constant"}
 
 
@@ -106,11 +109,13 @@ def gaussian(image: Answer, sigma, truncate=4.0, mode="reflect", value=0.0) -> A
 
 
 def median(image: Answer, size, mode="reflect", value=0) -> Answer:
-    """The middle of each sorted window. NaN sorts last, as numpy sorts it; scipy's median_filter leaves that open."""
+    """scipy.ndimage.median_filter; where it can't be the judge, the middle of each sorted window. NaN sorts last, as
+    numpy has it; scipy leaves that open."""
     exact(image)
     v = image.voxels
     size = [size] * v.ndim if isinstance(size, int) else size
-    if not np.isnan(v).any():
+    # scipy takes 64-bit integers through float64, which loses their last digits.
+    if not np.isnan(v).any() and v.dtype not in (np.int64, np.uint64):
         fill = cast(Answer(np.array([value], np.float64)), v.dtype.name).voxels[0]
         return Answer(ndimage.median_filter(v, size=size, mode=mode, cval=fill))
     extra = {"constant_values": value} if mode == "constant" else {}
@@ -148,24 +153,27 @@ def threshold(
 
 def otsu(v: np.ndarray) -> tuple[float, float]:
     """scikit-image's Otsu threshold of the finite voxels, and how far another exact reading of the method may lie: not
-    at all for integers that have a bin for each value, one bin for floats, where the edges of the bins round."""
+    at all for integers that have a bin for each value, else one of 256 bins, whose edges round."""
     finite = v[np.isfinite(v)]
     if v.dtype == bool:
         finite = finite.astype(np.uint8)
-    low, high = finite.min(), finite.max()
-    off_by = (float(high) - float(low)) / 256 if finite.dtype.kind == "f" else 0.0
-    return float(threshold_otsu(finite)), off_by
+    span = float(finite.max()) - float(finite.min())
+    if finite.dtype.kind == "f" or span >= VALUE_BINS_MAX:
+        return float(threshold_otsu(finite.astype(np.float64))), span / 256
+    return float(threshold_otsu(finite)), 0.0
 
 
 def greater(v: np.ndarray, number: float) -> np.ndarray:
-    """v > number without a rounding; numpy would compare 64-bit integers as floats."""
+    """v > number, a float64, without another rounding; numpy would compare 64-bit integers as floats."""
+    number = float(number)
     if v.dtype.kind in "iu" and math.isfinite(number):
         return v > math.floor(number)
     return v > number
 
 
 def less(v: np.ndarray, number: float) -> np.ndarray:
-    """v < number without a rounding."""
+    """v < number, a float64, without another rounding."""
+    number = float(number)
     if v.dtype.kind in "iu" and math.isfinite(number):
         return v < math.ceil(number)
     return v < number

