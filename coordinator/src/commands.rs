@@ -24,35 +24,35 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
     match cli.command {
         Command::Demo { folder, how } => {
             let settings = Settings::of(&how)?;
-            blocking(settings.threads())?.block_on(demo::demo(&folder, &settings))
+            complete(settings.threads(), demo::demo(&folder, &settings))
         }
-        Command::Import(args) => blocking(run::cores())?.block_on(import_file(&args)),
+        Command::Import(args) => complete(run::cores(), import_file(&args)),
         Command::Info { url, pick, json } => {
-            let info = blocking(1)?.block_on(info::info(&url, &pick.into()))?;
+            let info = complete(1, info::info(&url, &pick.into()))?;
             if json { print_json(&info) } else { print(&info) }
         }
         Command::Plan { job, how, json } => {
             let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
-            let planned = blocking(1)?.block_on(run::planned(&job, &settings))?;
+            let planned = complete(1, run::planned(&job, &settings))?;
             if json { print_json(&report::plan_json(&planned)) } else { print(&report::plan_text(&planned)) }
         }
         Command::Run { job, how, json } => {
             let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
-            let summary = blocking(settings.threads())?.block_on(run::run(&job, &settings))?;
+            let summary = complete(settings.threads(), run::run(&job, &settings))?;
             if json { print_json(&summary) } else { Ok(()) }
         }
         Command::Status { output, json } => {
-            let status = blocking(1)?.block_on(report::status(&output))?;
+            let status = complete(1, report::status(&output))?;
             if json { print_json(&status) } else { print(&status) }
         }
         Command::Clean { output } => {
-            let done = blocking(1)?.block_on(run::clean(&output))?;
+            let done = complete(1, run::clean(&output))?;
             eprintln!("{done}");
             Ok(())
         }
         Command::Slice { url, axis, at, output, pick } => {
             let axis = axis.parse()?;
-            let made = blocking(1)?.block_on(slice::slice(&url, &pick.into(), axis, at, &output))?;
+            let made = complete(1, slice::slice(&url, &pick.into(), axis, at, &output))?;
             eprintln!("{}: {} x {} pixels, {}", output.display(), made.width, made.height, made.shading);
             Ok(())
         }
@@ -75,10 +75,14 @@ fn help(topic: Option<&str>) -> Result<(), Stop> {
     }
 }
 
-/// A runtime whose threads may also block on arithmetic.
-fn blocking(threads: usize) -> Result<tokio::runtime::Runtime> {
+/// Carries `work` to its end on `threads` threads, which may also block on arithmetic. When it fails, blocks that are
+/// still being computed are not waited for.
+fn complete<T, E: Into<Stop>>(threads: usize, work: impl Future<Output = Result<T, E>>) -> Result<T, Stop> {
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(threads.max(1)).enable_all().build();
-    built.map_err(|e| Error::unavailable(format!("threads can't be started: {e}")))
+    let runtime = built.map_err(|e| Error::unavailable(format!("threads can't be started: {e}")))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done.map_err(Into::into)
 }
 
 #[allow(clippy::print_stdout, reason = "this is the place where data goes to stdout")]

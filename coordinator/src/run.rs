@@ -235,6 +235,10 @@ async fn take_output(store: &Store, plan: Plan, settings: &Settings) -> Result<T
     };
     if let Some(manifest) = Manifest::read(store).await? {
         if manifest.plan.identity == plan.identity {
+            if !manifest.kept {
+                // An earlier run may have been stopped just before its last act.
+                publish::clean(store).await?;
+            }
             return Ok(Taken::Finished(Box::new(manifest)));
         }
         return Err(another());

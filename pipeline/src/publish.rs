@@ -47,6 +47,8 @@ pub struct Manifest {
     pub state: State,
     /// Every object of the output arrays.
     pub written: Vec<Written>,
+    /// Whether the plan, receipts and scratch were left beside it.
+    pub kept: bool,
 }
 
 impl Manifest {
@@ -76,7 +78,7 @@ pub async fn fold(store: &Store, plan: &Plan, units: &[u64], keep: bool) -> Resu
     let last = plan.stages.len() - 1;
     let state = State::read(store, plan, last).await?;
     let state = state.ok_or_else(|| Error::internal("a finished run lacks its last state"))?;
-    let manifest = Manifest { plan: plan.clone(), state, written };
+    let manifest = Manifest { plan: plan.clone(), state, written, kept: keep };
     store.put(layout::MANIFEST, json(&manifest)?).await?;
     if !keep {
         for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES] {

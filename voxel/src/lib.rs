@@ -20,6 +20,7 @@ pub mod threshold;
 
 mod dtype;
 mod merge;
+mod number;
 mod region;
 mod simd;
 mod union;

@@ -25,11 +25,11 @@ pub struct Threshold {
 #[serde(rename_all = "lowercase")]
 pub enum Cut {
     /// `v > a`; +Inf passes for every finite `a`.
-    Above(f64),
+    Above(#[serde(with = "crate::number")] f64),
     /// `v < b`.
-    Below(f64),
+    Below(#[serde(with = "crate::number")] f64),
     /// `a <= v <= b`.
-    Between(f64, f64),
+    Between(#[serde(with = "crate::number")] f64, #[serde(with = "crate::number")] f64),
 }
 
 /// Foreground of `input` inside `out`, a part of its region.

@@ -95,6 +95,11 @@ pub fn plan(job: &Job, image: &InputImage, wishes: &Wishes, resources: &Resource
         Some(block) => std::array::from_fn(|a| block[a].max(1).next_multiple_of(unit[a]).min(roof(extent, unit)[a])),
         None => choose_block(&plan, unit, resources)?,
     };
+    let voxels = plan.grid.largest().iter().product::<usize>();
+    if matches!(ending, Ending::Label { .. } | Ending::Objects) && voxels > voxel::runs::VOXELS_MAX {
+        return Err(Error::invalid(format!("a block of {voxels} voxels is too large to label"))
+            .hint(format!("give --block a shape of at most {} voxels", voxel::runs::VOXELS_MAX)));
+    }
     lay_stages(&mut plan, wishes, resources);
     memory::project(&plan, resources)?;
     Ok(plan)

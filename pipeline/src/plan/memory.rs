@@ -164,7 +164,7 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             Needs { unit: face * (4 + 8 + 4 + 2 * 24) + (1 << 20), units: plan.grid.units(), ..Needs::default() }
         }
         StageKind::Up { level } => {
-            let worst = open_objects_max(plan, tree, *level) * (3 * rows + 512) + (1 << 20);
+            let worst = open_objects_max(plan, tree, *level) * (5 * rows + 600) + (1 << 20);
             Needs {
                 unit: worst.min(resources.merge_bytes() + (4 << 20)),
                 units: tree.units(*level),

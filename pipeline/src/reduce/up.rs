@@ -77,11 +77,11 @@ pub(crate) async fn join(group: &Group<'_>) -> Result<Contribution> {
     Ok(contribution)
 }
 
-/// What joining so much holds at most when nothing is written out: each row once as bytes on its way and once merged,
-/// and the small records of each step.
+/// What joining so much holds at most when nothing is written out: each row as bytes on its way in (in a buffer that may
+/// have grown to twice of it) and out, once merged, and the small records of each step.
 fn bytes_held(nodes: u64, aliases: u64, pairs: u64, kind: Option<Kind>) -> u64 {
-    let row = (2 * ObjectRow::bytes(kind) + ObjectRow::memory_bytes(kind) + 160) as u64;
-    nodes * row + aliases * 160 + pairs * 96
+    let row = (4 * ObjectRow::bytes(kind) + ObjectRow::memory_bytes(kind) + 200) as u64;
+    nodes * row + aliases * 200 + pairs * 120
 }
 
 /// Turns pairs of (block, label) into edges between the children's open objects.

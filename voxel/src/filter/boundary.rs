@@ -22,7 +22,7 @@ pub enum Boundary {
     /// Whole-sample symmetric: the edge voxel is not repeated (numpy's `reflect`).
     Mirror,
     /// This value everywhere outside.
-    Constant(f64),
+    Constant(#[serde(with = "crate::number")] f64),
 }
 
 impl Boundary {
