@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use pipeline::plan::Plan;
+use pipeline::state::State;
 use pipeline::store::Store;
-use pipeline::task::{Answer, Receipt, State, Task};
+use pipeline::task::{Answer, Receipt, Task};
 use pipeline::{Error, Kind, Result};
 use serde::Serialize;
 

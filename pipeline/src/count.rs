@@ -9,8 +9,8 @@ use voxel::{AnyVolume, Region};
 use crate::op::Choice;
 use crate::plan::{Count, Counted, Pass, Plan, Round, StageKind};
 use crate::scratch::{Reader, Tag};
+use crate::state::{State, Wanted};
 use crate::store::Store;
-use crate::task::State;
 use crate::{Error, Result, layout};
 
 /// A partial or joined histogram.
@@ -213,17 +213,6 @@ pub(crate) async fn decide(store: &Store, plan: &Plan, stage: usize, pass: &Pass
         choose(plan, count.of, &tally, bins.as_ref(), &refined, state)?;
     }
     Ok(())
-}
-
-/// The ranks a refining round looks for, as leading bits of their keys.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Wanted {
-    /// Of which image.
-    pub of: Counted,
-    /// Leading bits that are known.
-    pub bits: u32,
-    /// Those bits, for each rank.
-    pub prefixes: Vec<u64>,
 }
 
 /// Chooses the threshold that waits for this image, once everything it needs is known.

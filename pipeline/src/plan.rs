@@ -265,7 +265,7 @@ impl Plan {
 
     /// Writes the plan to its output unless one is there; false when one is.
     pub async fn create(&self, store: &Store) -> Result<bool> {
-        store.put_new(layout::PLAN, crate::task::json(self)?).await
+        store.put_new(layout::PLAN, crate::record::json(self)?).await
     }
 
     /// The box of the input that holds `region` of the image.

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::array::{ArraySpec, GroupKind, multiscales_json};
 use crate::plan::{Ending, Output, Plan, StageKind};
+use crate::record;
 use crate::reduce::table;
+use crate::state::State;
 use crate::store::Store;
-use crate::task::{Receipt, State, Written, json};
+use crate::task::{Receipt, Written};
 use crate::{Error, Result, count, layout};
 
 /// Publishes everything a plan promises, metadata last.
@@ -55,10 +57,7 @@ impl Manifest {
     /// Reads the manifest of a finished run, if there is one.
     pub async fn read(store: &Store) -> Result<Option<Self>> {
         let Some(object) = store.get(layout::MANIFEST).await? else { return Ok(None) };
-        serde_json::from_slice(&object.bytes).map(Some).map_err(|e| {
-            Error::data(format!("{} can't be used: {e}", store.display(layout::MANIFEST)))
-                .hint("run again with --overwrite to compute everything anew")
-        })
+        record::parse(store, layout::MANIFEST, &object.bytes).map(Some)
     }
 }
 
@@ -79,7 +78,7 @@ pub async fn fold(store: &Store, plan: &Plan, units: &[u64], keep: bool) -> Resu
     let state = State::read(store, plan, last).await?;
     let state = state.ok_or_else(|| Error::internal("a finished run lacks its last state"))?;
     let manifest = Manifest { plan: plan.clone(), state, written, kept: keep };
-    store.put(layout::MANIFEST, json(&manifest)?).await?;
+    store.put(layout::MANIFEST, record::json(&manifest)?).await?;
     if !keep {
         for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES] {
             store.delete_prefix(prefix).await?;

@@ -8,16 +8,16 @@
 mod advance;
 mod worker;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use voxel::Dtype;
 
-use crate::count::Wanted;
-use crate::plan::{Counted, Plan};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Plan;
+use crate::record;
 use crate::reduce::Contribution;
+use crate::state::State;
 use crate::store::{Store, Version};
-use crate::{Error, Result, layout};
+use crate::{Result, layout};
 
 pub(crate) use worker::Gate;
 pub use worker::Worker;
@@ -105,84 +105,16 @@ impl Receipt {
         let fingerprint = &plan.stages[stage].fingerprint;
         let key = layout::receipt(fingerprint, first);
         let Some(object) = store.get(&key).await? else { return Ok(None) };
-        let receipt: Self = parse(store, &key, &object.bytes)?;
+        let receipt: Self = record::parse(store, &key, &object.bytes)?;
         if receipt.stage != *fingerprint || receipt.first != first || receipt.end <= first {
-            return Err(unusable(store, &key, "it is the receipt of something else"));
+            return Err(record::unusable(store, &key, "it is the receipt of something else"));
         }
         Ok(Some(receipt))
     }
 
     /// Writes the receipt; one that is already there says the same.
     async fn write(&self, store: &Store) -> Result<()> {
-        store.put_new(&layout::receipt(&self.stage, self.first), json(self)?).await?;
+        store.put_new(&layout::receipt(&self.stage, self.first), record::json(self)?).await?;
         Ok(())
     }
-}
-
-/// What is known when a stage has ended: the description of the next.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// Units of the next stage.
-    pub units: u64,
-    /// Thresholds chosen so far, by the number of their op.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub thresholds: BTreeMap<usize, f64>,
-    /// Finite ranges that the next rounds of counting put even bins over.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ranges: Vec<(Counted, (f64, f64))>,
-    /// Ranks that the next rounds of counting look for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub wanted: Vec<Wanted>,
-    /// First key of each range.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub cuts: Vec<u64>,
-    /// Objects before each range, and at the end all of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub bases: Vec<u64>,
-    /// Median number of voxels of an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub median_voxels: Option<f64>,
-    /// Input chunks that were not there, over all passes so far.
-    #[serde(default)]
-    pub missing_chunks: u64,
-}
-
-impl State {
-    /// Objects that were kept, once they have been counted.
-    pub fn objects(&self) -> Option<u64> {
-        self.bases.last().copied()
-    }
-
-    /// True when not one chunk of the input was there.
-    pub fn all_missing(&self, plan: &Plan) -> bool {
-        let chunks: u64 = (0..3).map(|a| plan.extent.shape[a].div_ceil(plan.input.chunk[a]) as u64).product();
-        self.missing_chunks >= chunks
-    }
-
-    /// The element type of the labels.
-    pub fn label_dtype(&self) -> Dtype {
-        if self.objects().is_some_and(|n| n > u64::from(u32::MAX)) { Dtype::U64 } else { Dtype::U32 }
-    }
-
-    /// Reads what a stage decided, if it has ended.
-    pub async fn read(store: &Store, plan: &Plan, stage: usize) -> Result<Option<Self>> {
-        let key = layout::state(&plan.stages[stage].fingerprint);
-        let Some(object) = store.get(&key).await? else { return Ok(None) };
-        parse(store, &key, &object.bytes).map(Some)
-    }
-}
-
-/// A record as the bytes of an object.
-pub(crate) fn json(record: &impl Serialize) -> Result<Bytes> {
-    let bytes = serde_json::to_vec(record).map_err(|e| Error::internal(format!("a record can't be written: {e}")))?;
-    Ok(bytes.into())
-}
-
-fn parse<T: for<'a> Deserialize<'a>>(store: &Store, key: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| unusable(store, key, &e.to_string()))
-}
-
-fn unusable(store: &Store, key: &str, why: &str) -> Error {
-    Error::data(format!("the record {} can't be used: {why}", store.display(key)))
-        .hint("run again with --overwrite to compute everything anew")
 }

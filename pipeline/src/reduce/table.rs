@@ -24,8 +24,8 @@ use super::rank::column_batch;
 use crate::plan::memory::BATCH_ROWS;
 use crate::plan::{Ending, Plan};
 use crate::scratch::{Reader, Tag};
+use crate::state::State;
 use crate::store::{Store, Upload};
-use crate::task::State;
 use crate::{Error, Result, layout};
 
 /// Encodes row group `group` into the scratch of `stage`.

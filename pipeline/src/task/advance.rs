@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, Receipt, State, Worker, json};
+use super::{Answer, Receipt, Worker};
 use crate::count;
 use crate::plan::{Count, Leaves, Pass, Round, StageKind};
+use crate::record::json;
 use crate::reduce::{Contribution, rank};
 use crate::scratch::{Reader, Tag, Writer, decode_u64s};
+use crate::state::State;
 use crate::{Error, Result, layout};
 
 /// Ends a stage of `units` units.

@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use voxel::Dtype;
 
-use super::{Answer, Receipt, State, Task, advance};
+use super::{Answer, Receipt, Task, advance};
 use crate::array::{Array, ChunkCache, Pick};
 use crate::count::Partial;
 use crate::map::{self, Done, labels};
@@ -16,6 +16,7 @@ use crate::plan::{Ending, Plan, StageKind};
 use crate::reduce::rank::{self, Keep};
 use crate::reduce::{down, seam, table, up};
 use crate::scratch::{Tag, Writer};
+use crate::state::State;
 use crate::store::Store;
 use crate::{Error, Result, layout, publish};
 
