@@ -306,7 +306,9 @@ fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], chunk_bytes: u64)
     let block = plan.grid.block;
     let shared = (0..3).any(|a| {
         plan.grid.counts()[a] > 1
-            && (read.shape()[a] > block[a] || block[a] % chunk[a] != 0 || plan.input.offset[a] % chunk[a] != 0)
+            && (read.shape()[a] > block[a]
+                || !block[a].is_multiple_of(chunk[a])
+                || !plan.input.offset[a].is_multiple_of(chunk[a]))
     });
     if !shared {
         return chunk_bytes;
