@@ -134,3 +134,6 @@ async fn attempt(executor: &Arc<dyn Executor>, task: Task, attempts: &mut u64) -
         tokio::time::sleep(PAUSE * 4u32.pow(tries - 1)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -444,3 +444,6 @@ pub(crate) fn hash(of: &impl Serialize) -> String {
     let json = serde_json::to_vec(of).unwrap_or_default();
     Sha256::digest(&json).iter().take(10).map(|b| format!("{b:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

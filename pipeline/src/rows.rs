@@ -173,3 +173,6 @@ impl RowMerge {
         Ok(std::mem::replace(&mut self.heads[i], next).map(|row| (i, row)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,3 +237,6 @@ pub(crate) fn encode_u64s(values: &[u64]) -> Vec<u8> {
 pub(crate) fn decode_u64s(bytes: &[u8]) -> Vec<u64> {
     bytes.chunks_exact(8).map(|b| u64_at(b, 0)).collect()
 }
+
+#[cfg(test)]
+mod tests;

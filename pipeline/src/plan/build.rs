@@ -68,8 +68,9 @@ pub fn plan(job: &Job, image: &InputImage, wishes: &Wishes, resources: &Resource
     input.offset = region.start;
 
     step::output_dtypes(&job.steps, input.dtype)?;
+    let codec = job.write.codec.as_deref().map(|text| text.parse().map_err(|e: Error| e.at("`codec`"))).transpose()?;
     let (ops, ending) = split(job, extent)?;
-    let output = output(job, image, extent, &ops, ending, input.dtype)?;
+    let output = output(job, image, extent, &ops, ending, codec)?;
     // Where things lie is not part of the question, but for what the input's fingerprint says of it.
     let asked = Job { input: String::new(), output: None, ..job.clone() };
     let identity =
@@ -144,19 +145,15 @@ fn output(
     extent: Extent,
     ops: &[Op],
     ending: Ending,
-    input: Dtype,
+    codec: Option<Codec>,
 ) -> Result<Option<Output>> {
     let (group, dtype) = match ending {
         Ending::Measure | Ending::Objects => return Ok(None),
-        Ending::Image => (layout::IMAGE, op::dtypes(ops, input)[ops.len()]),
+        Ending::Image => (layout::IMAGE, op::dtypes(ops, image.input.dtype)[ops.len()]),
         Ending::Label { .. } => (layout::LABELS, Dtype::U32),
     };
     let (chunks, shards) = job.write.shapes(&extent)?;
-    let codec = match &job.write.codec {
-        Some(text) => text.parse().map_err(|e: Error| e.at("write.codec"))?,
-        None if matches!(ending, Ending::Label { .. }) => LABEL_CODEC,
-        None => IMAGE_CODEC,
-    };
+    let codec = codec.unwrap_or(if matches!(ending, Ending::Label { .. }) { LABEL_CODEC } else { IMAGE_CODEC });
     let spec = ArraySpec { extent, dtype, chunks, shards, codec, dimension_names: image.axes.clone() };
     spec.check()?;
     Ok(Some(Output { group: group.to_owned(), spec }))
