@@ -50,7 +50,7 @@ fn import_info_and_slice() {
     assert_eq!(info["shape"], json!([3, 4, 5]));
     assert_eq!(info["dtype"], json!("uint16"));
     let text = desk.run("info scan.zarr").well();
-    assert!(text.stdout.contains("2, 0.5, 0.5") && text.stdout.contains("uint16"), "{}", text.stdout);
+    assert!(text.stdout.contains("0.5 micrometer") && text.stdout.contains("uint16"), "{}", text.stdout);
     assert_eq!(text.stderr, "");
     desk.run(import).badly(2, "is there already").hints("--overwrite");
     desk.run(&format!("{import} --overwrite --quiet")).well();
