@@ -9,6 +9,7 @@ mod read;
 
 use std::collections::BTreeMap;
 
+use tokio::sync::SemaphorePermit;
 use voxel::{AnyVolume, Region};
 
 use crate::array::ArraySpec;
@@ -59,8 +60,9 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
         if let Some(input) = &input {
             count::add(plan, pass, Counted::Input, input, block, &chosen, &mut partials);
         }
-        let intensity = match &input {
-            Some(input) if wants_intensity => Some(input.cropped(block)),
+        let intensity = match (&input, &spilled) {
+            (Some(input), None) if wants_intensity => Some(input.cropped(block)),
+            (Some(_), Some(_)) if wants_intensity => input.take().map(|input| input.into_cropped(block)),
             _ => None,
         };
         let start = spilled.or(input).ok_or_else(|| Error::internal("a pass read nothing"))?;
@@ -74,12 +76,11 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
         Leaves::Labels => done.contribution = Some(labels::leave(worker, stage, unit, image, intensity).await?),
         Leaves::Rows => done.contribution = Some(labels::leave_rows(worker, stage, unit, image).await?),
         Leaves::Array | Leaves::Image => {
-            drop(permit);
             let (group, spec) = match (&plan.output, pass.leaves) {
                 (Some(output), Leaves::Image) => (layout::level(&output.group, 0), output.spec.clone()),
                 _ => plan.spilled_spec(stage).ok_or_else(|| Error::internal("the stage leaves no array"))?,
             };
-            let written = write(worker, gate, &group, &spec, &image, block).await?;
+            let written = write(worker, gate, permit, &group, &spec, image, block).await?;
             // Arrays between stages go with the scratch; only what the user keeps is accounted for.
             done.written = if pass.leaves == Leaves::Image { written } else { Vec::new() };
         }
@@ -104,20 +105,30 @@ fn run(
     image
 }
 
-/// Encodes and writes the objects of an array that lie in `region`, a whole number of them.
-pub(crate) async fn write(
+/// Encodes and writes the objects of an array that lie in `region`, a whole number of them. `permit` is the one under
+/// which the image was made: the first object is encoded before anybody else computes, and with the last one the image
+/// goes, so that of a block of one object nothing but its bytes waits for the store.
+pub(crate) async fn write<'a>(
     worker: &Worker,
-    gate: &Gate,
+    gate: &'a Gate,
+    permit: SemaphorePermit<'a>,
     array: &str,
     spec: &ArraySpec,
-    image: &AnyVolume,
+    image: AnyVolume,
     region: Region,
 ) -> Result<Vec<Written>> {
     let mut written = Vec::new();
-    for object in spec.objects_in(region) {
-        let permit = gate.compute().await?;
-        let bytes = tokio::task::block_in_place(|| spec.encode_object(image, object))?;
-        drop(permit);
+    let (mut permit, mut image) = (Some(permit), Some(image));
+    let mut objects = spec.objects_in(region).peekable();
+    while let Some(object) = objects.next() {
+        let held = match permit.take() {
+            Some(held) => held,
+            None => gate.compute().await?,
+        };
+        let Some(voxels) = &image else { break };
+        let bytes = tokio::task::block_in_place(|| spec.encode_object(voxels, object))?;
+        image = image.filter(|_| objects.peek().is_some());
+        drop(held);
         let key = format!("{array}/{}", spec.key(object));
         let (len, crc32c) = (bytes.len() as u64, crc32c::crc32c(&bytes));
         worker.store.put(&key, bytes).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::{Error, Result};
 /// one for a run: it takes what it holds to be still what the store holds.
 ///
 /// Chunks in use by a [`super::Fetched`] are never dropped, so those can hold it above the bound for a while; they
-/// count, so nothing else is then kept. An eighth of the bound is for the indices of shards.
+/// count, so nothing else is then kept. Indices of shards take up to an eighth of the bound.
 #[derive(Clone, Debug)]
 pub struct ChunkCache(Arc<Shared>);
 
@@ -22,6 +23,7 @@ pub struct ChunkCache(Arc<Shared>);
 struct Shared {
     chunks: Mutex<Lru<ChunkKey, Arc<Slot>>>,
     indices: Mutex<Lru<ChunkKey, Arc<IndexSlot>>>,
+    bytes_max: AtomicUsize,
 }
 
 /// An array's id, and the grid index along z, y, x of a chunk or shard.
@@ -117,11 +119,22 @@ impl ChunkCache {
     /// A cache of at most `bytes_max` bytes of decoded chunks and shard indices. With 0 nothing outlives its use, and
     /// chunks wanted by several threads at the same time are still shared.
     pub fn new(bytes_max: usize) -> Self {
-        let for_indices = bytes_max / 8;
         Self(Arc::new(Shared {
-            chunks: Mutex::new(Lru::new(bytes_max - for_indices)),
-            indices: Mutex::new(Lru::new(for_indices)),
+            chunks: Mutex::new(Lru::new()),
+            indices: Mutex::new(Lru::new()),
+            bytes_max: AtomicUsize::new(bytes_max),
         }))
+    }
+
+    /// Changes the bound, and drops what no longer fits.
+    pub fn keep(&self, bytes_max: usize) {
+        self.0.bytes_max.store(bytes_max, Ordering::Relaxed);
+        lock(&self.0.indices).trim(bytes_max / 8);
+        self.trim();
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.0.bytes_max.load(Ordering::Relaxed)
     }
 
     /// Bytes held now: decoded chunks, chunks fetched but not decoded yet, and shard indices.
@@ -152,7 +165,8 @@ impl ChunkCache {
 
     /// Drops what no longer fits, now that something is no longer in use.
     pub(super) fn trim(&self) {
-        lock(&self.0.chunks).trim();
+        let for_indices = lock(&self.0.indices).bytes;
+        lock(&self.0.chunks).trim(self.bytes_max().saturating_sub(for_indices));
     }
 
     pub(super) fn index(&self, key: ChunkKey) -> Arc<IndexSlot> {
@@ -165,7 +179,7 @@ impl ChunkCache {
         indices.weigh(key, &slot, bytes);
         // The caller's own hold must not keep it.
         drop(slot);
-        indices.trim();
+        indices.trim(self.bytes_max() / 8);
     }
 
     pub(super) fn forget_index(&self, key: &ChunkKey, slot: &Arc<IndexSlot>) {
@@ -185,7 +199,6 @@ struct Lru<K, V> {
     by_use: BTreeMap<u64, K>,
     clock: u64,
     bytes: usize,
-    bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -196,8 +209,8 @@ struct Held<V> {
 }
 
 impl<K: Eq + Hash + Copy, T: Default> Lru<K, Arc<T>> {
-    fn new(bytes_max: usize) -> Self {
-        Self { entries: HashMap::new(), by_use: BTreeMap::new(), clock: 0, bytes: 0, bytes_max }
+    fn new() -> Self {
+        Self { entries: HashMap::new(), by_use: BTreeMap::new(), clock: 0, bytes: 0 }
     }
 
     fn get_or_default(&mut self, key: K) -> Arc<T> {
@@ -226,11 +239,11 @@ impl<K: Eq + Hash + Copy, T: Default> Lru<K, Arc<T>> {
         }
     }
 
-    /// Drops the least recently used until the rest fits; what somebody holds stays. Entries without weight (fill
+    /// Drops the least recently used until the rest fits into `bytes_max`; what somebody holds stays. Entries without weight (fill
     /// chunks, failed fetches) would never be pushed out, so each counts as a little more than its bookkeeping.
-    fn trim(&mut self) {
+    fn trim(&mut self, bytes_max: usize) {
         const ENTRY_BYTES: usize = 256;
-        let mut excess = (self.bytes + self.entries.len() * ENTRY_BYTES).saturating_sub(self.bytes_max);
+        let mut excess = (self.bytes + self.entries.len() * ENTRY_BYTES).saturating_sub(bytes_max);
         let mut victims = Vec::new();
         for key in self.by_use.values() {
             if excess == 0 {
@@ -253,22 +266,21 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first_and_what_is_held_stays() {
-        let mut lru: Lru<u32, Arc<u8>> = Lru::new(3000);
+        let mut lru: Lru<u32, Arc<u8>> = Lru::new();
         for key in 0..4 {
             let value = lru.get_or_default(key);
             lru.weigh(&key, &value, 700);
         }
         let held = lru.get_or_default(1);
         lru.get_or_default(0);
-        lru.trim();
+        lru.trim(3000);
         let mut left: Vec<u32> = lru.entries.keys().copied().collect();
         left.sort();
         assert_eq!((left, lru.bytes), (vec![0, 1, 3], 2100));
-        lru.bytes_max = 0;
-        lru.trim();
+        lru.trim(0);
         assert_eq!(lru.entries.keys().collect::<Vec<_>>(), [&1]);
         drop(held);
-        lru.trim();
+        lru.trim(0);
         assert_eq!((lru.entries.len(), lru.by_use.len(), lru.bytes), (0, 0, 0));
     }
 }

@@ -89,6 +89,39 @@ impl Codec {
     }
 }
 
+impl Codec {
+    /// Bytes that packing one chunk of `chunk_bytes` takes beside the chunk itself, packed and unpacked: what the
+    /// compressor remembers of what it has seen. Little at the levels people write with, much at the highest.
+    pub(crate) fn working_bytes(self, chunk_bytes: u64) -> u64 {
+        /// Of zstd's own parameters for levels 1 to 22 and inputs beyond 256 KiB: the logarithms of how far it looks
+        /// back, and of the entries, 4 bytes each, of its two tables of matches.
+        #[rustfmt::skip]
+        const TABLES: [[u32; 3]; 22] = [
+            [19, 13, 14], [20, 15, 16], [21, 16, 17], [21, 18, 18], [21, 18, 19], [21, 18, 19], [21, 19, 20],
+            [21, 19, 20], [22, 20, 21], [22, 21, 22], [22, 21, 22], [22, 22, 23], [22, 22, 22], [22, 22, 23],
+            [22, 23, 23], [22, 22, 22], [23, 23, 22], [23, 23, 22], [23, 24, 22], [25, 25, 23], [26, 26, 24],
+            [27, 27, 25],
+        ];
+        const FIXED: u64 = 2 << 20;
+        let zstd = |level: u8| {
+            let [window, chain, hash] = TABLES[usize::from(level.clamp(1, 22)) - 1];
+            // No table is larger than its input can fill.
+            let window = window.min(chunk_bytes.max(1).next_power_of_two().ilog2());
+            let entries = (1u64 << chain.min(window + 1)) + (1 << hash.min(window + 1));
+            FIXED + 4 * entries + (1 << window)
+        };
+        match self {
+            Codec::None => 0,
+            Codec::Zstd { level } => zstd(level),
+            Codec::Blosc { compressor: BloscCompressor::Zstd, level } => {
+                // How Blosc maps its levels.
+                zstd(if level < 8 { (2 * level).saturating_sub(1) } else { 2 * level + 4 })
+            }
+            Codec::Gzip { .. } | Codec::Blosc { .. } => FIXED,
+        }
+    }
+}
+
 impl FromStr for Codec {
     type Err = Error;
 

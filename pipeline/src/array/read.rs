@@ -309,15 +309,21 @@ impl Fetched {
         versions
     }
 
-    /// Decodes the chunks that nobody has decoded yet and gives the region's voxels. Work for a processor, not for an
-    /// async thread; waits for chunks that another thread is decoding.
+    /// Decodes the region's voxels: see [`Fetched::decode_into`].
+    pub fn decode(self) -> Result<AnyVolume> {
+        let mut image = AnyVolume::zeros(self.array.dtype(), self.region);
+        self.decode_into(&mut image)?;
+        Ok(image)
+    }
+
+    /// Decodes the chunks that nobody has decoded yet and puts the region's voxels in their place in `image`, which is 0
+    /// there. Work for a processor, not for an async thread; waits for chunks that another thread is decoding.
     ///
     /// # Errors
-    /// Data when a chunk is damaged, naming it.
-    pub fn decode(self) -> Result<AnyVolume> {
+    /// Data when a chunk is damaged, naming it. Internal when `image` has another element type.
+    pub fn decode_into(self, image: &mut AnyVolume) -> Result<()> {
         let Fetched { array, cache, region, parts, .. } = self;
         let fill = array.fill();
-        let mut image = with_dtype!(array.dtype(), T => AnyVolume::from(Volume::<T>::zeros(region)));
         let cell = array.chunk();
         for Part { index, slot } in &parts {
             let key = array.key(*index);
@@ -327,12 +333,12 @@ impl Fetched {
                 Ok(voxels)
             });
             match chunk {
-                Ok(Chunk::Voxels(voxels)) => paste(&mut image, voxels)?,
+                Ok(Chunk::Voxels(voxels)) => paste(image, voxels)?,
                 Ok(Chunk::Fill) if fill.iter().all(|byte| *byte == 0) => {}
                 Ok(Chunk::Fill) => {
                     let start = std::array::from_fn(|a| index[a] as usize * cell[a]);
                     if let Some(part) = Region::new(start, cell).intersection(&region) {
-                        with_volume!(&mut image, image => fill_part(image, part, fill));
+                        with_volume!(&mut *image, image => fill_part(image, part, fill));
                     }
                 }
                 Err(e) => {
@@ -343,7 +349,7 @@ impl Fetched {
         }
         drop(parts);
         cache.trim();
-        Ok(image)
+        Ok(())
     }
 }
 

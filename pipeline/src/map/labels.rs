@@ -186,6 +186,8 @@ pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, unit: u6
     let state = worker.state_before(stage).await?;
     let output = plan.output.as_ref().ok_or_else(|| Error::internal("a label job has no output"))?;
     let region = plan.grid.region(unit);
+    // Labels and runs of a block are as large as its voxels at worst, so they are read under the permit, too.
+    let permit = gate.compute().await?;
     let file = Reader::open(&worker.store, &layout::scratch(plan.rows_stage(), unit)).await?;
     let counts = Counts::read(&file).await?;
     let this = Contributor { level: 0, unit };
@@ -195,12 +197,11 @@ pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, unit: u6
         labels.extend(from_parent(&worker.store, plan.tree(), plan.down_stage(1), this, counts.open).await?);
     }
     let bytes = file.require(Tag::Runs, 0).await?;
-    let permit = gate.compute().await?;
     let spec = crate::array::ArraySpec { dtype: state.label_dtype(), ..output.spec.clone() };
     let image = tokio::task::block_in_place(|| paint(&bytes, region, &labels, spec.dtype))
         .ok_or_else(|| file.damaged("its runs can't be decoded"))?;
-    drop((permit, labels));
-    let written = write(worker, gate, &layout::level(&output.group, 0), &spec, &image, region).await?;
+    drop((bytes, labels));
+    let written = write(worker, gate, permit, &layout::level(&output.group, 0), &spec, image, region).await?;
     Ok(Done { written, ..Done::default() })
 }
 

@@ -5,10 +5,10 @@ use futures::stream;
 use voxel::{AnyVolume, Region};
 
 use super::Done;
+use crate::Result;
 use crate::array::{Array, ChunkCache};
 use crate::plan::memory::READ_PART_BYTES;
 use crate::task::{Gate, Worker};
-use crate::{Error, Result};
 
 /// Reads `region` of the image the job sees, from the input.
 pub(super) async fn input(worker: &Worker, gate: &Gate, region: Region, done: &mut Done) -> Result<AnyVolume> {
@@ -32,8 +32,7 @@ async fn boxed(
     mut done: Option<&mut Done>,
 ) -> Result<AnyVolume> {
     let parts = parts(region, array.chunk(), array.dtype().size());
-    let whole = parts.len() == 1;
-    let mut image = if whole { None } else { Some(AnyVolume::zeros(array.dtype(), region)) };
+    let mut image = AnyVolume::zeros(array.dtype(), region);
     let mut fetched = stream::iter(parts.into_iter().map(|part| array.fetch(cache, part))).buffered(2);
     while let Some(part) = fetched.next().await {
         let part = part?;
@@ -42,17 +41,10 @@ async fn boxed(
             done.read.extend(part.versions());
         }
         let permit = gate.compute().await?;
-        tokio::task::block_in_place(|| {
-            let part = part.decode()?;
-            match &mut image {
-                Some(image) => image.paste(&part),
-                None => image = Some(part),
-            }
-            Ok::<_, Error>(())
-        })?;
+        tokio::task::block_in_place(|| part.decode_into(&mut image))?;
         drop(permit);
     }
-    image.ok_or_else(|| Error::internal("a region of no voxels was read"))
+    Ok(image)
 }
 
 /// The same voxels with coordinates that start where `region` does.

@@ -184,14 +184,13 @@ fn choose_block(plan: &Plan, unit: [usize; 3], resources: &Resources) -> Result<
     let roof = roof(plan.extent, unit);
     let mut block: [usize; 3] = std::array::from_fn(|a| unit[a].min(roof[a]));
     fits(block).map_err(|e| {
-        let parts = match &plan.output {
-            Some(output) if output.spec.shards.is_some() => {
-                "smaller shards (--shards none, or --chunks 64) or more --memory"
-            }
-            Some(_) => "smaller chunks (--chunks 64) or more --memory",
-            None => "more --memory",
+        let (object, parts) = match &plan.output {
+            Some(output) if output.spec.shards.is_some() => ("shard", "smaller shards: --shards none, or --chunks 64"),
+            Some(_) => ("output chunk", "smaller chunks, as with --chunks 32"),
+            None => ("input chunk", "an input of smaller chunks"),
         };
-        e.hint(format!("a block can't be smaller than one output object of {unit:?} voxels: try {parts}"))
+        let memory = e.hint.clone().unwrap_or_default();
+        e.hint(format!("{memory}, or {parts}; a block is at least one {object}, here {unit:?} voxels"))
     })?;
     loop {
         // The shortest side grows first, so that blocks stay near cubes and their halos small.

@@ -9,24 +9,27 @@ use serde::{Deserialize, Serialize};
 use voxel::table::ObjectRow;
 use voxel::{Region, label, runs};
 
-use super::{Counted, Ending, Leaves, Pass, Plan, Source, StageKind};
+use super::{Counted, Ending, Leaves, Output, Pass, Plan, Source, StageKind};
 use crate::grid::Tree;
 use crate::rows::PAGE_ROWS;
 use crate::{Error, Result, op};
 
-/// The process with nothing loaded: program, runtime, allocator, buffers of the codecs. Measured with `measure` jobs
-/// on tiny inputs, rounded up.
-const PROCESS_BYTES: u64 = 24 << 20;
-/// Stacks, codec contexts and buffers of one thread.
-const THREAD_BYTES: u64 = 6 << 20;
+/// The process with nothing loaded: program, runtime, allocator. Jobs on tiny inputs measure 17 to 19 MiB in a debug
+/// build, of which most is the program itself, and less in a release build.
+const PROCESS_BYTES: u64 = 20 << 20;
+/// Stacks, codec contexts and buffers of one thread: measured well below 2 MiB, but for what a high compression level
+/// adds.
+const THREAD_BYTES: u64 = 4 << 20;
 /// A block is read in parts of about this size, so that raw and decoded bytes never lie beside each other whole.
 pub const READ_PART_BYTES: u64 = 4 << 20;
-/// Parts of a block being read at once: one on its way, one being decoded, one being copied.
+/// Parts of a block being read at once: one on its way and one being decoded as raw bytes, one as decoded chunks.
 const READ_PARTS: u64 = 3;
 /// Object rows of a block that are gathered at once; more objects mean more passes over the runs, not more memory.
 pub const BLOCK_ROWS: usize = 1 << 14;
 /// Finished rows of the object table that are gathered before they are written.
 pub const BATCH_ROWS: usize = 1 << 14;
+/// Segments under way at once, each of which joins the histograms of its blocks.
+const SEGMENTS: u64 = 2;
 /// What a partial histogram takes.
 const TALLY_BYTES: u64 = 3 << 20;
 
@@ -95,26 +98,22 @@ impl Projection {
 /// # Errors
 /// Invalid when a stage can't run even one unit at a time within `memory_bytes`.
 pub fn project(plan: &Plan, resources: &Resources) -> Result<Projection> {
-    let mut stages = Vec::with_capacity(plan.stages.len());
-    for stage in &plan.stages {
-        let needs = needs(plan, &stage.kind, resources);
-        stages.push(needs.within(resources).ok_or_else(|| {
-            let least = resources.process_bytes() + needs.unit + needs.beside;
-            Error::invalid(format!(
-                "{} needs {} with blocks of {:?} voxels, but --memory is {}",
-                plan.stage_name(stage),
-                mib(least),
-                plan.grid.largest(),
-                mib(resources.memory_bytes)
-            ))
-            .hint(format!(
-                "give it --memory {}MiB, or smaller blocks: --chunks 64, --shards none",
-                least.div_ceil(1 << 20)
-            ))
-        })?);
+    let needs: Vec<Needs> = plan.stages.iter().map(|stage| needs(plan, &stage.kind, resources)).collect();
+    let stages: Option<Vec<StageMemory>> = needs.iter().map(|needs| needs.within(resources)).collect();
+    if let Some(stages) = stages {
+        let bytes = stages.iter().map(|s| s.bytes).max().unwrap_or(0);
+        return Ok(Projection { bytes, stages });
     }
-    let bytes = stages.iter().map(|s| s.bytes).max().unwrap_or(0);
-    Ok(Projection { bytes, stages })
+    let least = |needs: &Needs| resources.process_bytes() + needs.unit + needs.beside;
+    let (at, most) = needs.iter().map(least).enumerate().max_by_key(|(_, bytes)| *bytes).unwrap_or((0, 0));
+    Err(Error::invalid(format!(
+        "{} needs {} with blocks of {:?} voxels, but --memory is {}",
+        plan.stage_name(&plan.stages[at]),
+        mib(most),
+        plan.grid.largest(),
+        mib(resources.memory_bytes)
+    ))
+    .hint(format!("give it --memory {}MiB", most.div_ceil(1 << 20))))
 }
 
 fn mib(bytes: u64) -> String {
@@ -193,7 +192,9 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             let runs = voxels.div_ceil(2) * (size_of::<runs::Run>() as u64 + 4);
             let labels = objects_max(plan, voxels) * 8;
             let painted = voxels * label_bytes + object_bytes(plan, label_bytes);
-            Needs { unit: runs + labels + painted, units: plan.grid.units(), ..Needs::default() }
+            let written = written_bytes(plan, label_bytes);
+            let beside = if one_object(plan) { written } else { voxels * label_bytes + written };
+            Needs { unit: runs + labels + painted, beside, units: plan.grid.units(), ..Needs::default() }
         }
         StageKind::Table => {
             // One column at a time: its values, its encoded pages, and the batch being read.
@@ -219,8 +220,14 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
     let rim = usize::from(matches!(pass.leaves, Leaves::Labels | Leaves::Rows));
     let out = block.grown([rim; 3], plan.extent.shape);
     let regions = op::regions(ops, out, plan.extent);
-    let read = (regions[0].voxels() * input_dtype.size()) as u64;
-    let parts = READ_PARTS * chunk_bytes.max(READ_PART_BYTES);
+    let mut read = (regions[0].voxels() * input_dtype.size()) as u64;
+    let mut chunk_bytes_max = chunk_bytes;
+    if let (Source::Stage(_), Leaves::Labels, Some(dtype)) = (pass.source, pass.leaves, plan.intensity()) {
+        read += voxels * dtype.size() as u64;
+        chunk_bytes_max = chunk_bytes.max(plan.input.chunk_bytes);
+    }
+    // A chunk that is being decoded is there a second time, as the bytes that its voxels are made of.
+    let parts = READ_PARTS * chunk_bytes_max.max(READ_PART_BYTES) + chunk_bytes_max;
 
     let last = plan.dtype_before(pass.ops.1);
     let out_bytes = (out.voxels() * last.size()) as u64;
@@ -231,18 +238,26 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
     let counted_before = pass.counts.iter().any(|c| matches!(c.of, Counted::Before(_)));
     let tallies = pass.counts.len() as u64 * TALLY_BYTES + u64::from(counted_before) * TALLY_BYTES;
     let chain = op::chain_peak_bytes(ops, input_dtype, out, plan.extent) as u64 + intensity;
-    let leaving = match pass.leaves {
-        Leaves::Nothing => 0,
-        Leaves::Array => out_bytes + 3 * chunk_bytes.max(64 * 64 * 64 * last.size() as u64),
-        Leaves::Image => out_bytes + object_bytes(plan, last.size() as u64),
-        Leaves::Labels => out_bytes + intensity + label_bytes(plan, block),
+    // What is made of a block, and what of it waits for the store while other blocks are computed.
+    let (leaving, waiting) = match pass.leaves {
+        Leaves::Nothing => (0, 0),
+        Leaves::Array => {
+            let chunk = (super::build::spilled_chunks(plan.grid).iter().product::<usize>() * last.size()) as u64;
+            (out_bytes + 3 * chunk, out_bytes + chunk)
+        }
+        Leaves::Image => {
+            let object = object_bytes(plan, last.size() as u64);
+            let written = written_bytes(plan, last.size() as u64);
+            (out_bytes + object, if one_object(plan) { written } else { out_bytes + written })
+        }
+        Leaves::Labels => (out_bytes + intensity + label_bytes(plan, block), 0),
         Leaves::Rows => {
             let runs = runs::of_values_peak_bytes(block) as u64;
-            out_bytes + runs + voxels * 5 + BLOCK_ROWS as u64 * row_bytes(plan) * 2
+            (out_bytes + runs + voxels * 5 + BLOCK_ROWS as u64 * row_bytes(plan) * 2, 0)
         }
     };
     let unit = chain.max(leaving).max(read + parts) + tallies;
-    let beside = (read + parts).max(if pass.leaves == Leaves::Labels { 0 } else { leaving });
+    let beside = (read + parts).max(waiting) + SEGMENTS * tallies;
     Needs { unit, beside, useful_cache: useful_cache(plan, &regions[0], chunk, chunk_bytes), units: plan.grid.units() }
 }
 
@@ -269,13 +284,22 @@ fn row_bytes(plan: &Plan) -> u64 {
     (ObjectRow::memory_bytes(kind) + ObjectRow::bytes(kind)) as u64
 }
 
-/// An output object being encoded: as bytes, and compressed.
+/// An output object being encoded: its bytes so far, one chunk as voxels and packed, and what its codec takes.
 fn object_bytes(plan: &Plan, voxel_bytes: u64) -> u64 {
-    plan.output.as_ref().map_or(0, |o| {
-        let object = o.spec.unit_shape().iter().product::<usize>() as u64 * voxel_bytes;
-        let chunk = o.spec.chunks.iter().product::<usize>() as u64 * voxel_bytes;
-        object + 2 * chunk + (1 << 20)
-    })
+    let chunk = |o: &Output| o.spec.chunks.iter().product::<usize>() as u64 * voxel_bytes;
+    let packing = |o: &Output| 2 * chunk(o) + o.spec.codec.working_bytes(chunk(o));
+    written_bytes(plan, voxel_bytes) + plan.output.as_ref().map_or(0, packing)
+}
+
+/// An output object as it is written, at its worst: packing made it no smaller.
+fn written_bytes(plan: &Plan, voxel_bytes: u64) -> u64 {
+    let object = |o: &Output| o.spec.unit_shape().iter().product::<usize>() as u64 * voxel_bytes;
+    plan.output.as_ref().map_or(0, |o| object(o) + object(o) / 128 + (1 << 20))
+}
+
+/// Whether a block is one output object, so that its voxels can go before the object is written.
+fn one_object(plan: &Plan) -> bool {
+    plan.output.as_ref().is_some_and(|o| o.spec.unit_shape() == plan.grid.block)
 }
 
 /// A block of full size that has neighbours on all sides where there are enough blocks.
@@ -313,7 +337,17 @@ fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], chunk_bytes: u64)
     if !shared {
         return chunk_bytes;
     }
-    let shape = plan.extent.shape;
-    let covering = |voxels: usize, a: usize| (voxels.div_ceil(chunk[a]) + 1).min(shape[a].div_ceil(chunk[a])) as u64;
-    covering(read.shape()[0], 0) * covering(shape[1], 1) * covering(shape[2], 2) * chunk_bytes
+    let (shape, offset) = (plan.extent.shape, plan.input.offset);
+    let across = |a: usize| (offset[a] % chunk[a] + shape[a]).div_ceil(chunk[a]);
+    // Where blocks begin with a chunk, so does every layer; else one may begin and end within a chunk.
+    let covering = |a: usize| {
+        let aligned = block[a] % chunk[a] == 0 && offset[a] % chunk[a] == 0;
+        let halo = read.shape()[a].saturating_sub(block[a]).div_ceil(2);
+        let chunks = match aligned {
+            true => block[a] / chunk[a] + 2 * halo.div_ceil(chunk[a]),
+            false => read.shape()[a].div_ceil(chunk[a]) + 1,
+        };
+        chunks.min(across(a))
+    };
+    (covering(0) * across(1) * across(2)) as u64 * chunk_bytes
 }

@@ -50,6 +50,15 @@ impl Gate {
     }
 }
 
+/// Joins the histograms of a unit with those of the units before it.
+fn join(counts: &mut Vec<Partial>, more: Vec<Partial>) {
+    if counts.is_empty() {
+        *counts = more;
+    } else {
+        counts.iter_mut().zip(more).for_each(|(mine, other)| mine.merge(other));
+    }
+}
+
 fn closed(_: tokio::sync::AcquireError) -> Error {
     Error::internal("a stage was closed while it ran")
 }
@@ -60,12 +69,11 @@ impl Worker {
         let Projection { stages, .. } = memory::project(&plan, resources)?;
         let input = Array::open(&plan.input.url, &plan.input.pick).await?;
         let limits: Vec<Limits> = stages.iter().map(|stage| stage.limits).collect();
-        let cache_bytes = limits.iter().map(|l| l.cache_bytes).max().unwrap_or(0);
         Ok(Self {
             store,
             plan,
             input,
-            cache: ChunkCache::new(cache_bytes as usize),
+            cache: ChunkCache::new(0),
             gates: limits.iter().map(Gate::new).collect(),
             limits,
             spilled: Mutex::default(),
@@ -90,8 +98,10 @@ impl Worker {
         if let Some(receipt) = Receipt::read(&self.store, &self.plan, stage, first).await? {
             return Ok(Answer::Done { end: receipt.end });
         }
+        // What an earlier stage could afford to keep may be more than there is room for beside this one.
+        self.cache.keep(self.limits[stage].cache_bytes as usize);
         let mut running = JoinSet::new();
-        let (mut next, mut done) = (first, Vec::new());
+        let (mut next, mut done, mut counts) = (first, Vec::new(), Vec::new());
         while next < end || !running.is_empty() {
             let units = &self.gates[stage].units;
             tokio::select! {
@@ -107,16 +117,26 @@ impl Worker {
                 Some(finished) = running.join_next() => {
                     let (unit, result) = finished.map_err(|e| Error::internal(format!("a unit did not end well: {e}")))?;
                     unit_done(unit);
-                    done.push((unit, result?));
+                    let mut result = result?;
+                    // Joined at once: a histogram for each unit of a long segment would fill the memory.
+                    join(&mut counts, std::mem::take(&mut result.partials));
+                    done.push((unit, result));
                 }
             }
         }
         done.sort_by_key(|(unit, _)| *unit);
-        self.write_receipt(stage, first, end, done.into_iter().map(|(_, done)| done).collect()).await?;
+        self.write_receipt(stage, first, end, done.into_iter().map(|(_, done)| done).collect(), counts).await?;
         Ok(Answer::Done { end })
     }
 
-    async fn write_receipt(&self, stage: usize, first: u64, end: u64, done: Vec<Done>) -> Result<()> {
+    async fn write_receipt(
+        &self,
+        stage: usize,
+        first: u64,
+        end: u64,
+        done: Vec<Done>,
+        counts: Vec<Partial>,
+    ) -> Result<()> {
         let fingerprint = &self.plan.stages[stage].fingerprint;
         let mut receipt = Receipt {
             plan: self.plan.id.clone(),
@@ -129,18 +149,12 @@ impl Worker {
             contributions: Vec::new(),
             objects: Vec::new(),
         };
-        let mut counts: Vec<Partial> = Vec::new();
         for unit in done {
             receipt.written.extend(unit.written);
             receipt.read.extend(unit.read);
             receipt.missing_chunks += unit.missing_chunks;
             receipt.contributions.extend(unit.contribution.filter(|c| c.rows > 0));
             receipt.objects.extend(unit.objects);
-            if counts.is_empty() {
-                counts = unit.partials;
-            } else {
-                counts.iter_mut().zip(unit.partials).for_each(|(mine, other)| mine.merge(other));
-            }
         }
         if !counts.is_empty() {
             let mut out = Writer::create(&self.store, &layout::tally(fingerprint, first)).await?;

@@ -1,0 +1,273 @@
+//! Every command, as a user types it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use voxel::Dtype;
+
+use crate::program::{Desk, Image, blobs};
+
+const STEPS: &str = "--steps 'median size=3 | threshold above=120 | label min_voxels=3'";
+
+/// A desk with a small volume of blobs.
+fn desk() -> Desk {
+    let desk = Desk::new();
+    Image::new([40, 50, 60], Dtype::U8, 16).write(&desk, "blobs.zarr", blobs);
+    desk
+}
+
+#[test]
+fn demo_imports_and_runs() {
+    let desk = Desk::new();
+    let demo = desk.run("demo").well();
+    assert_eq!(demo.stdout, "");
+    assert!(demo.stderr.contains("$ voxmill import voxmill-demo/bone.tif voxmill-demo/bone.zarr"), "{}", demo.stderr);
+    assert!(demo.stderr.contains("objects    14"), "{}", demo.stderr);
+    let answers = desk.answers("voxmill-demo/bone-voxmill");
+    for file in ["labels.zarr/zarr.json", "objects.parquet", "histogram.json"] {
+        assert!(answers.contains_key(file), "{file} is missing: {:?}", answers.keys());
+    }
+    // What it says it does is what it does.
+    desk.run("run voxmill-demo/demo.toml -o again --quiet").well();
+    assert_eq!(desk.answers("again"), answers);
+    let again = desk.run("demo").well();
+    assert!(again.stderr.contains("already done"), "{}", again.stderr);
+}
+
+#[test]
+fn import_info_and_slice() {
+    let desk = Desk::new();
+    let mut npy = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    let header = "{'descr': '<u2', 'fortran_order': False, 'shape': (3, 4, 5), }";
+    npy.extend(format!("{header:<117}\n").bytes());
+    npy.extend((0..60u16).flat_map(u16::to_le_bytes));
+    desk.write("scan.npy", npy);
+    let import = "import scan.npy scan.zarr --voxel-size 2,0.5,0.5um --chunks 2 --shards none --codec zstd:5";
+    let imported = desk.run(import).well();
+    assert_eq!(imported.stdout, "");
+    assert!(imported.stderr.contains("3 x 4 x 5 uint16"), "{}", imported.stderr);
+    let info = desk.run("info scan.zarr --json").well().json();
+    assert_eq!(info["shape"], json!([3, 4, 5]));
+    assert_eq!(info["dtype"], json!("uint16"));
+    let text = desk.run("info scan.zarr").well();
+    assert!(text.stdout.contains("0.5 micrometer") && text.stdout.contains("uint16"), "{}", text.stdout);
+    assert_eq!(text.stderr, "");
+    desk.run(import).badly(2, "is there already").hints("--overwrite");
+    desk.run(&format!("{import} --overwrite --quiet")).well();
+    desk.run("slice scan.zarr --axis z --at 1 -o plane.png").well();
+    assert!(std::fs::read(desk.path("plane.png")).unwrap().starts_with(b"\x89PNG"));
+    desk.run("slice scan.zarr --axis z --at 3 -o plane.png").badly(2, "no plane 3 along z: the image has 0 to 2");
+}
+
+#[test]
+fn a_job_is_a_file_or_a_line() {
+    let desk = desk();
+    desk.write(
+        "job.toml",
+        r#"
+        input = "blobs.zarr"
+        output = "toml"
+        [[steps]]
+        op = "median"
+        size = 3
+        [[steps]]
+        op = "threshold"
+        above = 120
+        [[steps]]
+        op = "label"
+        min_voxels = 3
+        "#,
+    );
+    let steps = json!([
+        {"op": "median", "size": 3}, {"op": "threshold", "above": 120}, {"op": "label", "min_voxels": 3}
+    ]);
+    desk.write("job.json", json!({"input": "blobs.zarr", "output": "json", "steps": steps}).to_string());
+    desk.run("run job.toml").well();
+    desk.run("run job.json").well();
+    desk.run(&format!("run blobs.zarr -o line {STEPS}")).well();
+    desk.run("run job.toml -o overridden --steps 'median size=1'").well();
+    let answers = desk.answers("toml");
+    assert!(answers.len() > 3);
+    assert_eq!(desk.answers("json"), answers);
+    assert_eq!(desk.answers("line"), answers);
+    assert!(desk.has("overridden/result.zarr/zarr.json") && !desk.has("overridden/labels.zarr"));
+}
+
+#[test]
+fn flags_that_say_how_change_nothing_and_flags_that_say_what_do() {
+    let desk = desk();
+    let steps = "--steps 'median size=3 | threshold above=120 | label'";
+    desk.run(&format!("run blobs.zarr -o plain {steps} --chunks 16 --shards none")).well();
+    let how = "--block 32,16,16 --segment 1 --workers 1 --memory 300MiB";
+    desk.run(&format!("run blobs.zarr -o how {steps} --chunks 16 --shards none {how}")).well();
+    assert_eq!(desk.answers("how"), desk.answers("plain"));
+    assert_eq!(desk.json("how/run.json")["block"], json!([32, 16, 16]));
+
+    desk.run(&format!("run blobs.zarr -o what {steps} --chunks 8,16,16 --shards 2 --codec gzip:4 --region 4:30,:,10:"))
+        .well();
+    let array = desk.json("what/labels.zarr/0/zarr.json");
+    assert_eq!(array["shape"], json!([26, 50, 50]));
+    assert_eq!(array["chunk_grid"]["configuration"]["chunk_shape"], json!([16, 32, 32]));
+    let sharding = &array["codecs"][0]["configuration"];
+    assert_eq!(sharding["chunk_shape"], json!([8, 16, 16]));
+    assert_eq!(sharding["codecs"][1]["name"], json!("gzip"));
+}
+
+#[test]
+fn data_goes_to_stdout_and_talk_to_stderr() {
+    let desk = desk();
+    let run = desk.run(&format!("run blobs.zarr {STEPS}")).well();
+    assert_eq!(run.stdout, "");
+    assert!(run.stderr.contains("answers    "), "{}", run.stderr);
+    // The output's name comes from the input's.
+    assert!(desk.has("blobs-voxmill/labels.zarr/zarr.json"));
+
+    let quiet = desk.run(&format!("run blobs.zarr -o quiet {STEPS} --quiet")).well();
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+    let quiet = desk.run(&format!("run blobs.zarr -o quiet {STEPS} --quiet --json")).well();
+    assert_eq!(quiet.stderr, "");
+    assert!(quiet.json()["objects"].as_u64().unwrap() > 0);
+
+    let json = desk.run(&format!("run blobs.zarr -o json {STEPS} --json")).well().json();
+    let outputs: Vec<&str> = json["outputs"].as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
+    assert_eq!(outputs, ["labels.zarr", "objects.parquet", "histogram.json", "run.json"]);
+    assert!(outputs.iter().all(|o| desk.has(&format!("json/{o}"))));
+}
+
+#[test]
+fn a_job_that_is_done_is_left_alone() {
+    let desk = desk();
+    let job = format!("run blobs.zarr -o out {STEPS}");
+    desk.run(&job).well();
+    let times = || {
+        let mut names: Vec<String> = desk.files("out").into_keys().filter(|n| !n.ends_with("/lock")).collect();
+        names.sort();
+        names
+            .into_iter()
+            .map(|n| (std::fs::metadata(desk.path("out").join(&n)).unwrap().modified().unwrap(), n))
+            .collect::<Vec<_>>()
+    };
+    let before = times();
+    let again = desk.run(&job).well();
+    assert!(again.stderr.contains("already done"), "{}", again.stderr);
+    // How it is computed is not part of the question.
+    desk.run(&format!("{job} --memory 500MiB --workers 1 --block 128")).well();
+    assert_eq!(times(), before);
+
+    let another = "run blobs.zarr -o out --steps 'median size=5'";
+    desk.run(another).badly(2, "holds the answers of another job").hints("--overwrite");
+    assert_eq!(times(), before);
+    desk.run(&format!("{another} --overwrite")).well();
+    assert!(desk.has("out/result.zarr/zarr.json") && !desk.has("out/labels.zarr") && !desk.has("out/objects.parquet"));
+}
+
+#[test]
+fn what_others_left_in_an_output_is_not_overwritten() {
+    let desk = desk();
+    desk.write("out/histogram.json", "mine");
+    desk.run(&format!("run blobs.zarr -o out {STEPS}")).badly(2, "is there already").hints("--overwrite");
+    assert_eq!(std::fs::read(desk.path("out/histogram.json")).unwrap(), b"mine");
+    // A folder with other things in it is fine.
+    desk.write("notes/readme.txt", "mine");
+    desk.run(&format!("run blobs.zarr -o notes {STEPS}")).well();
+    desk.run("run blobs.zarr -o notes --steps 'median size=5' --overwrite").well();
+    assert_eq!(std::fs::read(desk.path("notes/readme.txt")).unwrap(), b"mine");
+}
+
+#[test]
+fn plan_shows_stages_and_memory_and_touches_nothing() {
+    let desk = desk();
+    let text = desk.run(&format!("plan blobs.zarr {STEPS}")).well();
+    assert_eq!(text.stderr, "");
+    for word in ["input ", "blocks ", "halo 1 x 1 x 1", "memory     at most", "median", "relabel", "publish"] {
+        assert!(text.stdout.contains(word), "{word} is missing:\n{}", text.stdout);
+    }
+    let plan = desk.run(&format!("plan blobs.zarr {STEPS} --json --chunks 16 --shards none --block 16")).well().json();
+    assert_eq!(plan["blocks"], json!(3 * 4 * 4));
+    assert_eq!(plan["halo"], json!([1, 1, 1]));
+    let most = plan["stages"].as_array().unwrap().iter().map(|s| s["memory_bytes"].as_u64().unwrap()).max();
+    assert_eq!(plan["memory_bytes"].as_u64(), most);
+    assert_eq!(plan["memory_limit_bytes"], json!(1u64 << 30));
+    assert!(!desk.has("blobs-voxmill"));
+}
+
+#[test]
+fn schema_knows_every_key_of_the_examples() {
+    let desk = Desk::new();
+    let schema = desk.run("schema").well().json();
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let jobs: Vec<_> = std::fs::read_dir(examples).unwrap().map(|e| e.unwrap().path()).collect();
+    let jobs: Vec<_> = jobs.into_iter().filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+    assert!(!jobs.is_empty());
+    for job in jobs {
+        let text = std::fs::read_to_string(&job).unwrap();
+        let job: Value = toml::from_str(&text).unwrap();
+        assert_known(&schema, &schema, &job);
+    }
+}
+
+/// Asserts that each key of `value` is a property in `schema`; of alternatives, one must have all of them.
+fn assert_known(root: &Value, schema: &Value, value: &Value) {
+    let unknown = unknown_keys(root, schema, value);
+    assert!(unknown.is_empty(), "the schema doesn't know {unknown:?}");
+}
+
+fn unknown_keys(root: &Value, schema: &Value, value: &Value) -> BTreeSet<String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return unknown_keys(root, root.pointer(reference.trim_start_matches('#')).unwrap(), value);
+    }
+    for alternatives in ["oneOf", "anyOf"] {
+        if let Some(schemas) = schema[alternatives].as_array() {
+            let mut outcomes: Vec<_> = schemas
+                .iter()
+                .filter(|s| s["properties"]["op"]["const"].is_null() || s["properties"]["op"]["const"] == value["op"])
+                .map(|s| unknown_keys(root, s, value))
+                .collect();
+            outcomes.sort_by_key(BTreeSet::len);
+            return outcomes.into_iter().next().unwrap_or_else(|| BTreeSet::from([value.to_string()]));
+        }
+    }
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(key, value)| match schema["properties"].get(key) {
+                Some(schema) => unknown_keys(root, schema, value),
+                None => BTreeSet::from([key.clone()]),
+            })
+            .collect(),
+        Value::Array(items) => items.iter().flat_map(|item| unknown_keys(root, &schema["items"], item)).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+#[test]
+fn help_explains_commands_and_steps() {
+    let desk = Desk::new();
+    let steps = desk.run("help steps").well();
+    for step in ["rescale", "gaussian", "median", "threshold", "erode", "label", "objects"] {
+        assert!(steps.stdout.contains(step), "{step} is missing:\n{}", steps.stdout);
+    }
+    assert!(steps.stdout.contains("scipy"), "{}", steps.stdout);
+    assert!(desk.run("help run").well().stdout.contains("--memory"));
+    assert!(desk.run("help").well().stdout.contains("Exit codes"));
+    assert!(desk.run("--version").well().stdout.starts_with("voxmill "));
+    desk.run("help stepz").badly(2, "there is no command `stepz`").hints("voxmill help");
+    desk.run("frobnicate").badly(2, "unrecognized subcommand");
+}
+
+#[test]
+fn status_and_clean_of_a_finished_run() {
+    let desk = desk();
+    desk.run(&format!("run blobs.zarr -o out {STEPS}")).well();
+    desk.write("out/notes.txt", "mine");
+    let answers = desk.answers("out");
+    let status = desk.run("status out").well();
+    assert!(status.stdout.starts_with("finished\n"), "{}", status.stdout);
+    assert_eq!(desk.run("status out --json").well().json()["finished"], json!(true));
+    let cleaned = desk.run("clean out").well();
+    assert!(cleaned.stderr.contains("its answers stay"), "{}", cleaned.stderr);
+    assert_eq!(desk.answers("out"), answers);
+    desk.run("status out").badly(2, "there is no run in").hints("-o");
+    desk.run("clean out").badly(2, "there is no run in");
+    desk.run("status nowhere").badly(2, "there is no run in");
+}
