@@ -192,9 +192,9 @@ pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, unit: u6
     let counts = Counts::read(&file).await?;
     let this = Contributor { level: 0, unit };
     let ranked = Labels { store: &worker.store, rank: plan.rank_stage(), cuts: &state.cuts, bases: &state.bases };
-    let mut labels = ranked.of_closed(this, &file, counts.closed).await?;
+    let mut labels = ranked.of_closed(this, &file, 0..counts.closed).await?;
     if counts.open > 0 {
-        labels.extend(from_parent(&worker.store, plan.tree(), plan.down_stage(1), this, counts.open).await?);
+        labels.extend(from_parent(&worker.store, plan.tree(), plan.down_stage(1), this, 0..counts.open).await?);
     }
     let bytes = file.require(Tag::Runs, 0).await?;
     let spec = crate::array::ArraySpec { dtype: state.label_dtype(), ..output.spec.clone() };

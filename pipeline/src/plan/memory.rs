@@ -11,6 +11,7 @@ use voxel::{Region, label, runs};
 
 use super::{Counted, Ending, Leaves, Output, Pass, Plan, Source, StageKind};
 use crate::grid::Tree;
+use crate::reduce::down;
 use crate::rows::PAGE_ROWS;
 use crate::{Error, Result, op};
 
@@ -171,8 +172,11 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             }
         }
         StageKind::Down { level } => {
-            let worst = open_objects_max(plan, tree, *level) * 16 + (1 << 20);
-            Needs { unit: worst, units: tree.units(*level), ..Needs::default() }
+            // Closed objects are among those that were open below.
+            let objects = open_objects_max(plan, tree, *level);
+            let worst = down::bytes_held(objects, objects) + (1 << 20);
+            let unit = worst.min(resources.merge_bytes() + (4 << 20));
+            Needs { unit, units: tree.units(*level), ..Needs::default() }
         }
         StageKind::Rank => {
             let counts = plan.grid.counts();

@@ -5,6 +5,7 @@
 //! rows the range turns out to have. A prefix sum over the ranges' counts then gives every object its label.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use voxel::Merge;
 use voxel::exact_sum::Kind;
@@ -12,7 +13,7 @@ use voxel::table::{Columns, ObjectRow};
 
 use super::{Contribution, Contributor};
 use crate::plan::Plan;
-use crate::rows::{RowFile, RowMerge};
+use crate::rows::{PAGE_ROWS, RowFile, RowMerge};
 use crate::scratch::{Reader, Tag, Writer, decode_u64s, encode_u64s};
 use crate::store::Store;
 use crate::{Result, layout};
@@ -40,7 +41,7 @@ pub(crate) fn cut(contributions: &[Contribution], range_rows: u64) -> Vec<u64> {
 }
 
 /// The ranges that keys from `first` to `last` fall into.
-pub(crate) fn ranges_of(cuts: &[u64], first: u64, last: u64) -> std::ops::Range<usize> {
+pub(crate) fn ranges_of(cuts: &[u64], first: u64, last: u64) -> Range<usize> {
     cuts.partition_point(|c| *c <= first).saturating_sub(1)..cuts.partition_point(|c| *c <= last)
 }
 
@@ -183,22 +184,32 @@ pub(crate) struct Labels<'a> {
 }
 
 impl Labels<'_> {
-    /// Reads the labels of all closed rows of `of`, whose file is `file`.
-    pub(crate) async fn of_closed(&self, of: Contributor, file: &Reader, rows: u64) -> Result<Vec<u64>> {
-        let mut labels = vec![0; rows as usize];
+    /// Reads the labels of closed rows `rows` of `of`, whose file is `file`.
+    pub(crate) async fn of_closed(&self, of: Contributor, file: &Reader, rows: Range<u64>) -> Result<Vec<u64>> {
+        let mut labels = vec![0; rows.clone().count()];
         let keys = decode_u64s(&file.require(Tag::ClosedKeys, 0).await?);
-        let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Ok(labels) };
+        // The keys of the pages that hold these rows, and of the row after them.
+        let page = |row: u64| (row / PAGE_ROWS as u64) as usize;
+        let (first, last) = (keys.get(page(rows.start)), keys.get(page(rows.end.saturating_sub(1)) + 1));
+        let (Some(first), Some(last), false) = (first, last, rows.is_empty()) else {
+            return if rows.is_empty() { Ok(labels) } else { Err(file.damaged("it has fewer rows than it says")) };
+        };
+        let mut found = 0;
         for range in ranges_of(self.cuts, *first, *last) {
             let ranked = Reader::open(self.store, &layout::scratch(self.rank, range as u64)).await?;
             let bytes = ranked.require(Tag::Ranks, of.code()).await?;
             let (start, ranks) = bytes.split_at_checked(8).ok_or_else(|| ranked.damaged("ranks are cut short"))?;
-            let start = u64::from_le_bytes(std::array::from_fn(|i| start[i])) as usize;
-            let ranks = ranks.chunks_exact(4).map(|r| u32::from_le_bytes(std::array::from_fn(|i| r[i])));
-            for (i, rank) in ranks.enumerate().filter(|(_, rank)| *rank != 0) {
-                let slot =
-                    labels.get_mut(start + i).ok_or_else(|| ranked.damaged("it ranks rows that are not there"))?;
-                *slot = self.bases[range] + u64::from(rank);
+            let start = u64::from_le_bytes(std::array::from_fn(|i| start[i]));
+            for (row, rank) in (start..).zip(ranks.chunks_exact(4)).filter(|(row, _)| rows.contains(row)) {
+                let rank = u32::from_le_bytes(std::array::from_fn(|i| rank[i]));
+                found += 1;
+                if rank != 0 {
+                    labels[(row - rows.start) as usize] = self.bases[range] + u64::from(rank);
+                }
             }
+        }
+        if found != labels.len() {
+            return Err(file.damaged("not all of its rows were ranked"));
         }
         Ok(labels)
     }

@@ -228,6 +228,7 @@ impl Worker {
                         cuts: &state.cuts,
                         bases: &state.bases,
                     },
+                    limit_bytes: merge_bytes,
                 };
                 down::hand_down(&group).await?;
                 Ok(Done::default())
