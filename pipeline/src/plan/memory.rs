@@ -51,8 +51,10 @@ impl Resources {
     }
 
     fn merge_bytes(&self) -> u64 {
-        let share = self.memory_bytes.saturating_sub(self.process_bytes()) / (2 * self.threads as u64);
-        self.merge_bytes.unwrap_or(share)
+        /// What a join holds beside what is counted.
+        const ASIDE_BYTES: u64 = 8 << 20;
+        let all = self.memory_bytes.saturating_sub(self.process_bytes() + ASIDE_BYTES);
+        self.merge_bytes.unwrap_or(all / (2 * self.threads as u64)).min(all)
     }
 }
 
