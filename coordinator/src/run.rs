@@ -125,7 +125,7 @@ pub async fn planned(job: &Job, settings: &Settings) -> Result<Planned> {
     Ok(Planned { plan, projection, output, resources: settings.resources })
 }
 
-/// The folder of the answers: not the input, not inside it.
+/// The folder of the answers: not the input, not inside it, and the input not among what a run writes there.
 fn output_folder(job: &Job, array: &Array) -> Result<PathBuf> {
     let output = match &job.output {
         Some(output) => output.clone(),
@@ -143,6 +143,16 @@ fn output_folder(job: &Job, array: &Array) -> Result<PathBuf> {
             input.display()
         ))
         .hint("choose another folder with -o or `output`"));
+    }
+    for written in [layout::LABELS, layout::IMAGE, layout::RUN].map(|key| output.join(key)) {
+        if let Some(input) = inputs.iter().find(|input| input.starts_with(&written)) {
+            return Err(Error::invalid(format!(
+                "the input {} lies in {}, which this run would write",
+                input.display(),
+                written.display()
+            ))
+            .hint("choose another folder with -o or `output`"));
+        }
     }
     Ok(output)
 }
@@ -225,7 +235,7 @@ enum Taken {
 
 /// Makes the output this plan's, or finds out that it is finished, or somebody else's.
 async fn take_output(store: &Store, plan: Plan, settings: &Settings) -> Result<Taken> {
-    store.sweep_staged("").await?;
+    publish::sweep(store).await?;
     if settings.overwrite {
         publish::erase(store).await?;
     }
@@ -284,7 +294,7 @@ pub async fn clean(output: &str) -> Result<String> {
             .hint("name the folder that was given to `voxmill run` with -o"));
     }
     let _lock = Lock::take(Path::new(store.url()))?;
-    store.sweep_staged("").await?;
+    publish::sweep(&store).await?;
     let unfinished = plan.filter(|_| manifest.is_none());
     if let Some(plan) = &unfinished {
         publish::withdraw(&store, plan).await?;

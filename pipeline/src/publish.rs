@@ -88,6 +88,18 @@ pub async fn fold(store: &Store, plan: &Plan, units: &[u64], keep: bool) -> Resu
     Ok(manifest)
 }
 
+/// Removes what killed processes left half written in an output, and looks only where a run writes: the folder may be
+/// the user's, and hold other things. The caller holds the output's lock.
+pub async fn sweep(store: &Store) -> Result<()> {
+    for folder in [layout::RUN, layout::LABELS, layout::IMAGE] {
+        store.sweep_staged(folder).await?;
+    }
+    for file in [layout::OBJECTS, layout::HISTOGRAM, layout::RUN_REPORT] {
+        store.sweep_staged_of(file).await?;
+    }
+    Ok(())
+}
+
 /// Removes the metadata documents and tables of an output, so that nothing of it can be opened any more, then all else
 /// that voxmill left there.
 pub async fn erase(store: &Store) -> Result<()> {
@@ -113,6 +125,8 @@ pub async fn withdraw(store: &Store, plan: &Plan) -> Result<()> {
         for object in spec.objects_in(plan.extent.region()) {
             store.delete(&format!("{array}/{}", spec.key(object))).await?;
         }
+        // An empty folder of that name would look like somebody's array.
+        store.prune(group).await?;
     }
     for file in [layout::OBJECTS, layout::HISTOGRAM, layout::RUN_REPORT] {
         store.delete(file).await?;

@@ -381,6 +381,30 @@ impl Store {
         local::blocking(move || local::sweep_staged(FsPath::new(&folder))).await
     }
 
+    /// Removes what killed processes left half written of the object `key`, as [`Store::sweep_staged`] does below a folder.
+    pub async fn sweep_staged_of(&self, key: &str) -> Result<usize> {
+        self.locate(key)?;
+        if !self.local {
+            return Ok(0);
+        }
+        let path = self.display(key);
+        local::blocking(move || local::sweep_staged_of(FsPath::new(&path))).await
+    }
+
+    /// Removes folders below `prefix`, and itself, that hold no object. Does nothing where there are no folders.
+    pub async fn prune(&self, prefix: &str) -> Result<()> {
+        self.locate(prefix)?;
+        let folder = self.display(prefix);
+        if self.local {
+            local::blocking(move || {
+                local::prune(FsPath::new(&folder));
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     async fn get_with(&self, key: &str, range: Option<GetRange>) -> Result<Option<Object>> {
         let at = self.locate(key)?;
         count(&self.counters.gets, 1);
@@ -397,9 +421,17 @@ impl Store {
                 count(&self.counters.bytes_in, bytes.len() as u64);
                 Ok(Some(self.object(&meta, bytes)))
             }
-            Err(e) if failure::is_not_found(&e) => Ok(None),
+            Err(e) if failure::is_not_found(&e) => match self.in_the_way(key) {
+                Some(error) => Err(error),
+                None => Ok(None),
+            },
             Err(e) => Err(failure(Doing::Read, &self.display(key), &e)),
         }
+    }
+
+    /// What else has the name of an object that could not be found: a link that leads nowhere is no missing chunk.
+    fn in_the_way(&self, key: &str) -> Option<Error> {
+        if self.local { local::in_the_way(FsPath::new(&self.display(key))) } else { None }
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {

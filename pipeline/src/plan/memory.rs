@@ -23,8 +23,8 @@ const PROCESS_BYTES: u64 = 20 << 20;
 const THREAD_BYTES: u64 = 4 << 20;
 /// A block is read in parts of about this size, so that raw and decoded bytes never lie beside each other whole.
 pub const READ_PART_BYTES: u64 = 4 << 20;
-/// Parts of a block being read at once: one on its way and one being decoded as raw bytes, one as decoded chunks.
-const READ_PARTS: u64 = 3;
+/// Parts of a block that are there as raw bytes at once: one being decoded, one on its way.
+const RAW_PARTS: u64 = 2;
 /// Object rows of a block that are gathered at once; more objects mean more passes over the runs, not more memory.
 pub const BLOCK_ROWS: usize = 1 << 14;
 /// Finished rows of the object table that are gathered before they are written.
@@ -232,8 +232,11 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
         read += voxels * dtype.size() as u64;
         chunk_bytes_max = chunk_bytes.max(plan.input.chunk_bytes);
     }
-    // A chunk that is being decoded is there a second time, as the bytes that its voxels are made of.
-    let parts = READ_PARTS * chunk_bytes_max.max(READ_PART_BYTES) + chunk_bytes_max;
+    let part = chunk_bytes_max.max(READ_PART_BYTES).min(chunks_in(&regions[0], chunk) * chunk_bytes_max);
+    // While one part is decoded, the next is on its way; a chunk is there twice then, as voxels and as the bytes that
+    // they are made of. Decoding needs a permit to compute, fetching does not.
+    let fetching = read + RAW_PARTS * part;
+    let reading = fetching + part + chunk_bytes_max;
 
     let last = plan.dtype_before(pass.ops.1);
     let out_bytes = (out.voxels() * last.size()) as u64;
@@ -262,8 +265,8 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
             (out_bytes + runs + voxels * 5 + BLOCK_ROWS as u64 * row_bytes(plan) * 2, 0)
         }
     };
-    let unit = chain.max(leaving).max(read + parts) + tallies;
-    let beside = (read + parts).max(waiting) + SEGMENTS * tallies;
+    let unit = chain.max(leaving).max(reading) + tallies;
+    let beside = fetching.max(waiting) + SEGMENTS * tallies;
     Needs { unit, beside, useful_cache: useful_cache(plan, &regions[0], chunk, chunk_bytes), units: plan.grid.units() }
 }
 
@@ -328,6 +331,11 @@ fn open_objects_max(plan: &Plan, tree: Tree, level: u32) -> u64 {
     let children: u64 = (0..3).map(|a| (blocks[a] as u64).div_ceil(child)).product();
     let faces = 2 * (side(0) * side(1) + side(0) * side(2) + side(1) * side(2));
     children * faces.div_ceil(2)
+}
+
+/// Chunks that a region touches at most.
+fn chunks_in(region: &Region, chunk: [usize; 3]) -> u64 {
+    (0..3).map(|a| region.shape()[a].div_ceil(chunk[a]) as u64 + u64::from(region.shape()[a] % chunk[a] != 0)).product()
 }
 
 /// Decoded chunks that blocks still to come will read again: a layer of blocks with its halo, where blocks and chunks

@@ -67,6 +67,42 @@ pub(super) fn sweep_staged(folder: &Path) -> Result<usize> {
     Ok(swept)
 }
 
+/// Removes staged files of the object `path`: those in its folder that are named like it, with `#` and a number.
+pub(super) fn sweep_staged_of(path: &Path) -> Result<usize> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { return Ok(0) };
+    let mut swept = 0;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let staged = found.to_str().filter(|n| is_staged_name(n)).and_then(|n| n.split_once('#'));
+        if staged.is_some_and(|(of, _)| of == name) {
+            std::fs::remove_file(entry.path())
+                .map_err(|e| io_failure(Doing::Delete, &entry.path().display().to_string(), &e))?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// Removes empty folders from `folder` down, itself included. One that can't be removed stays, which harms nobody.
+pub(super) fn prune(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            prune(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(folder);
+}
+
+/// Why a file that can't be found is nevertheless not missing: something else has its name.
+pub(super) fn in_the_way(path: &Path) -> Option<Error> {
+    let kind = path.symlink_metadata().ok()?.file_type();
+    let name = path.display();
+    if kind.is_symlink() {
+        return Some(Error::unavailable(format!("can't read {name}: it is a link that leads nowhere")));
+    }
+    kind.is_dir().then(|| Error::data(format!("can't read {name}: it is a folder, not a file")))
+}
+
 /// Removes a folder and all below it, links not followed.
 pub(super) fn delete_folder(folder: &Path) -> Result<()> {
     match std::fs::remove_dir_all(folder) {

@@ -17,8 +17,12 @@ const JOB: &str = "run blobs.zarr --steps 'median size=3 | threshold method=otsu
 const SLOW: &str = "run blobs.zarr --steps 'median size=13 | threshold above=100 | label' --chunks 16 --shards none --segment 2 --workers 1";
 
 fn desk() -> Desk {
+    desk_of([64, 80, 96])
+}
+
+fn desk_of(shape: [usize; 3]) -> Desk {
     let desk = Desk::new();
-    Image::new([64, 80, 96], Dtype::U8, 16).write(&desk, "blobs.zarr", blobs);
+    Image::new(shape, Dtype::U8, 16).write(&desk, "blobs.zarr", blobs);
     desk
 }
 
@@ -61,7 +65,7 @@ fn killed(run: Started) -> Ended {
 
 #[test]
 fn killed_at_any_moment() {
-    let desk = desk();
+    let desk = desk_of([40, 64, 64]);
     let calm = calm(&desk, JOB);
     let start = Instant::now();
     desk.run(&format!("{JOB} -o timed --quiet")).well();
@@ -116,14 +120,12 @@ fn interrupted_and_resumed() {
 fn resumed_with_other_means() {
     let desk = desk();
     let calm = calm(&desk, SLOW);
-    for how in ["--memory 200MiB --workers 2", "--workers 4 --block 64 --segment 1", "--memory 4GiB --keep"] {
+    let what = SLOW.replace("--segment 2 --workers 1", "");
+    for how in
+        ["--memory 200MiB --workers 2", "--workers 4 --block 64 --segment 1 --merge-fanout 3", "--memory 4GiB --keep"]
+    {
         killed(half_done(&desk, "out"));
-        desk.run(&format!("{SLOW} -o out {}", how.replace("--workers", "--merge-fanout 3 --workers")).replacen(
-            "--segment 2 --workers 1",
-            "",
-            1,
-        ))
-        .well();
+        desk.run(&format!("{what} {how} -o out")).well();
         assert!(desk.answers("out") == calm, "resumed with {how}");
         std::fs::remove_dir_all(desk.path("out")).unwrap();
     }
