@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use pipeline::job::Job;
+use pipeline::layout;
 use voxel::Dtype;
 
 use crate::support::answers::Answers;
@@ -90,7 +92,7 @@ fn a_receipt_comes_after_its_data() {
     let (job, cut) = (lab.job("threshold above=100 | label", [4, 4, 4]), Cut::blocks([4, 4, 4]));
     let output = lab.new_output();
     // A file where the folder of all scratch should be: nothing that blocks leave can be written.
-    let scratch = output.join(pipeline::layout::SCRATCH);
+    let scratch = output.join(layout::SCRATCH);
     std::fs::create_dir_all(scratch.parent().unwrap()).unwrap();
     std::fs::write(&scratch, "").unwrap();
     lab.attempt(&job, &cut, &output).unwrap_err();
@@ -102,30 +104,20 @@ fn a_receipt_comes_after_its_data() {
 #[test]
 fn what_has_no_receipt_is_done_again() {
     let lab = Lab::with(&noise(Dtype::U8));
-    let (job, cut) = (lab.job("threshold above=100 | label", [4, 4, 4]), Cut::blocks([4, 4, 4]));
+    let cut = Cut { segment: Some(1), ..Cut::blocks([4, 4, 4]) };
+    let job = lab.job("threshold above=100 | label", [4, 4, 4]);
     let output = lab.new_output();
-    // A folder where the table should be lets everything be done but the last task.
-    let table = output.join(pipeline::layout::HISTOGRAM);
-    let blocked = Cut { segment: Some(1), ..cut.clone() };
-    interrupted(&lab, &job, &blocked, &output, &table);
-    // The second block of the first stage: its receipt, what the stage decided, and its part of the scratch.
-    let plan = lab.plan(&job, &blocked);
-    let first = &plan.stages[0].fingerprint;
-    for key in [pipeline::layout::receipt(first, 1), pipeline::layout::scratch(first, 1)] {
+    lab.attempt_and_keep(&job, &cut, &output).unwrap();
+    // As if the run had ended while the second block was under way, and others were done.
+    let labels = &lab.plan(&job, &cut).stages[0].fingerprint;
+    for key in [layout::receipt(labels, 1), layout::scratch(labels, 1), layout::MANIFEST.to_owned()] {
         std::fs::remove_file(output.join(key)).unwrap();
     }
-    std::fs::remove_dir_all(output.join(pipeline::layout::STATES)).unwrap();
-    assert_resumes(&lab, &job, &blocked, &output);
+    std::fs::remove_dir_all(output.join(layout::STATES)).unwrap();
+    assert_resumes(&lab, &job, &cut, &output);
 }
 
-/// Runs a job up to where it wants to write `last`, and takes away again what kept it from that.
-fn interrupted(lab: &Lab, job: &pipeline::job::Job, cut: &Cut, output: &Path, last: &Path) {
-    let plan = lab.plan(job, cut);
-    let scratch = output.join(pipeline::layout::scratch(&plan.stages[plan.stages.len() - 3].fingerprint, 0));
-    let _ = (last, scratch);
-}
-
-fn assert_resumes(lab: &Lab, job: &pipeline::job::Job, cut: &Cut, output: &Path) {
+fn assert_resumes(lab: &Lab, job: &Job, cut: &Cut, output: &Path) {
     let whole = lab.run(job, &Cut::whole());
     lab.attempt(job, cut, output).unwrap();
     assert_eq!(Answers::read(output).difference(&whole), None);

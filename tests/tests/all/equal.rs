@@ -85,8 +85,9 @@ fn mask_steps() -> impl Strategy<Value = Vec<String>> {
 }
 
 fn label_step() -> impl Strategy<Value = String> {
-    (select(vec![6, 18, 26]), select(vec![1, 2, 9]), select(vec!["", " clear_border"]))
-        .prop_map(|(connectivity, voxels, clear)| format!("label connectivity={connectivity} min_voxels={voxels}{clear}"))
+    (select(vec![6, 18, 26]), select(vec![1, 2, 9]), select(vec!["", " clear_border"])).prop_map(
+        |(connectivity, voxels, clear)| format!("label connectivity={connectivity} min_voxels={voxels}{clear}"),
+    )
 }
 
 fn cuts() -> impl Strategy<Value = Cut> {
@@ -139,7 +140,7 @@ fn few(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(few(40))]
+    #![proptest_config(few(80))]
 
     #[test]
     fn labels_and_tables(
@@ -153,7 +154,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(few(30))]
+    #![proptest_config(few(60))]
 
     #[test]
     fn images(

@@ -47,7 +47,15 @@ impl Cut {
 
     /// Blocks of this shape in a tree of pairs, with ranges of a few rows and room for next to none while groups join.
     pub(crate) fn blocks(block: [usize; 3]) -> Self {
-        Self { block, fanout: 2, range_rows: 5, merge_bytes: Some(60_000), threads: 2, segment: Some(7), ..Self::whole() }
+        Self {
+            block,
+            fanout: 2,
+            range_rows: 5,
+            merge_bytes: Some(60_000),
+            threads: 2,
+            segment: Some(7),
+            ..Self::whole()
+        }
     }
 
     /// One block, for answers that must be the same as with this cut.
@@ -107,7 +115,10 @@ impl Lab {
             chunks: thin(chunks),
             shards: shards.map(thin),
             codec: Codec::Zstd { level: 1 },
-            dimension_names: ["z", "y", "x"][usize::from(image.extent.planar)..].iter().map(|n| (*n).to_owned()).collect(),
+            dimension_names: ["z", "y", "x"][usize::from(image.extent.planar)..]
+                .iter()
+                .map(|n| (*n).to_owned())
+                .collect(),
         };
         let store = Store::open(&lab.path("input.zarr").to_string_lossy()).unwrap();
         wait(write_whole(&store, &spec, &image.voxels)).unwrap();
@@ -135,7 +146,8 @@ impl Lab {
 
     /// The job on a part of the image.
     pub(crate) fn cropping(&self, mut job: Job, region: Region) -> Job {
-        let slices: Vec<String> = self.extent.axes().map(|a| format!("{}:{}", region.start[a], region.end[a])).collect();
+        let slices: Vec<String> =
+            self.extent.axes().map(|a| format!("{}:{}", region.start[a], region.end[a])).collect();
         job.region = Some(slices.join(",").parse().unwrap());
         job
     }
@@ -164,8 +176,17 @@ impl Lab {
 
     /// Runs the job in this folder, where it may have run before.
     pub(crate) fn attempt(&self, job: &Job, cut: &Cut, output: &Path) -> Result<(), String> {
+        self.attempt_with(job, &cut.settings(self.extent.planar), output)
+    }
+
+    /// The same, and leaves plan, receipts and scratch where they are.
+    pub(crate) fn attempt_and_keep(&self, job: &Job, cut: &Cut, output: &Path) -> Result<(), String> {
+        self.attempt_with(job, &Settings { keep: true, ..cut.settings(self.extent.planar) }, output)
+    }
+
+    fn attempt_with(&self, job: &Job, settings: &Settings, output: &Path) -> Result<(), String> {
         let job = Job { output: Some(output.to_string_lossy().into_owned()), ..job.clone() };
-        match wait(run::run(&job, &cut.settings(self.extent.planar))) {
+        match wait(run::run(&job, settings)) {
             Ok(_) => Ok(()),
             Err(Stop::Failed(error)) => Err(format!("{:?}: {}", error.kind, error.message)),
             Err(Stop::Interrupted(how)) => Err(how),
