@@ -161,3 +161,6 @@ impl Merged<'_> {
         Ok(Some(record))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,3 +167,6 @@ async fn least_neighbours(edges: &Buckets<'_>, bucket: usize, shares: Shares) ->
         .await?;
     Ok(least)
 }
+
+#[cfg(test)]
+mod tests;

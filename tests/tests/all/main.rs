@@ -1,9 +1,23 @@
-//! One binary for all tests of the whole program.
+//! All tests of the whole program, as one binary. [`support`] runs jobs in process, [`program`] the program itself.
 
 #![allow(clippy::unwrap_used)]
 
-mod bad_input;
-mod cli;
-mod faults;
-mod memory;
 mod program;
+mod support;
+
+/// What people get wrong, and what the world does to them: one clear sentence, the right exit code, nothing left half.
+mod bad_input;
+/// One small test for each way in which an equality is most easily lost; `tests/breaks.sh` breaks each on purpose.
+mod breaks;
+/// Every command, as it is typed.
+mod cli;
+/// Random jobs on random images: cut up in any way, every byte is that of one block.
+mod equal;
+/// Runs that are killed, interrupted, doubled, damaged.
+mod faults;
+/// The promise that no run holds more than its plan says, measured.
+mod memory;
+/// The laws of the merge: grouping, ranges and segments don't show.
+mod merge;
+/// Objects of shapes that a merge finds hard, against flood fill.
+mod shapes;

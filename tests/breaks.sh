@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Breaks the product on purpose, one way at a time, and sees the test that guards against it fail: tests/breaks.sh [NAME...]
+#
+# A test that can't fail proves nothing. Whoever changes the merge, the halos, the histograms or the receipts runs this
+# by hand, and so does whoever changes a test named here; ./check does not, since every break is a build. A break is a
+# sed expression that must change its file, in a scratch checkout of HEAD: what is not committed is not tested. A break
+# counts as found when everything builds and the test then fails. Builds go to the target folder of this checkout.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# name | file | sed expression | package and target | test
+breaks=(
+    "corners of a seam are skipped | pipeline/src/reduce/seam.rs | s/-1\.\.=1isize/0..=0isize/
+        | tests --test all | breaks::objects_meet_over_the_corner_of_blocks"
+    "objects never close | pipeline/src/reduce/up.rs | s/alias\.faces & faces != 0/alias.faces != 0/
+        | tests --test all | breaks::objects_close_when_they_reach_no_open_face"
+    "a range misses the row it starts with | pipeline/src/reduce/rank.rs | s/\*c <= last)/*c < last)/
+        | tests --test all | breaks::ranges_have_their_first_row"
+    "a receipt forgets blocks of one row | pipeline/src/task/worker.rs | s/c\.rows > 0/c.rows > 1/
+        | tests --test all | breaks::ranges_have_their_first_row"
+    "rows merge without their surface | voxel/src/table.rs | /self\.surface_faces = self\.surface_faces\.saturating_add/d
+        | tests --test all | breaks::parts_of_an_object_add_up"
+    "halos are one voxel short | pipeline/src/op.rs | s/grown(op\.halo(extent), /grown(op.halo(extent).map(|h| h.saturating_sub(1)), /
+        | tests --test all | breaks::blocks_read_all_of_their_halo"
+    "labels see no voxel around their block | pipeline/src/map.rs | s/let rim = usize::from/let rim = 0 * usize::from/
+        | tests --test all | breaks::blocks_see_one_voxel_around_their_labels"
+    "histograms replace, not add | voxel/src/histogram/tally.rs | s/= counts\[at as usize\]\.wrapping_add(\*count)/= *count/
+        | tests --test all | breaks::histograms_of_blocks_add_up"
+    "a receipt comes before its data | pipeline/src/task/worker.rs | s/let mut running = JoinSet::new();/self.write_receipt(stage, first, end, Vec::new()).await?; &/
+        | tests --test all | breaks::a_receipt_comes_after_its_data"
+    "a receipt speaks for the next one | coordinator/src/dispatch.rs | s/next = receipt\.end;/next = receipt.end + length;/
+        | tests --test all | breaks::what_has_no_receipt_is_done_again"
+    "components stop after one round | pipeline/src/reduce/components.rs | s/if !changed {/if !changed || round == 0 {/
+        | pipeline --lib | reduce::components::tests::of_paths"
+)
+
+trim() { sed -E 's/^[[:space:]]+|[[:space:]]+$//g' <<<"$1"; }
+
+# The field of a break; expressions hold `|` without spaces around it only.
+field() { trim "$(tr '\n' ' ' <<<"$1" | sed -E 's/[[:space:]]+\|[[:space:]]+/\x1f/g' | cut -d $'\x1f' -f "$2")"; }
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+scratch=$(mktemp -d)
+trap 'git worktree remove --force "$scratch/checkout" 2>/dev/null; rm -rf "$scratch"' EXIT
+git worktree add --quiet --detach "$scratch/checkout" HEAD
+
+# run TARGET TEST: 0 when the one test passes, 1 when it fails, 2 when it is not there or nothing builds.
+run() {
+    local output=$scratch/output
+    (cd "$scratch/checkout" && cargo test --quiet --package $1 --no-run >"$output" 2>&1) || return 2
+    if (cd "$scratch/checkout" && cargo test --package $1 -- --exact "$2" >"$output" 2>&1); then
+        grep -q '1 passed' "$output" || return 2
+    else
+        grep -q '1 failed' "$output" && return 1 || return 2
+    fi
+}
+
+chosen() { [[ $# == 1 ]] || printf '%s\n' "${@:2}" | grep -qxF "$1"; }
+
+fields() { name=$(field "$1" 1) file=$(field "$1" 2) expression=$(field "$1" 3) target=$(field "$1" 4) test=$(field "$1" 5); }
+
+for break in "${breaks[@]}"; do
+    fields "$break"
+    chosen "$name" "$@" || continue
+    run "$target" "$test" || { echo "$test does not pass as it is" >&2; exit 1; }
+done
+missed=0
+for break in "${breaks[@]}"; do
+    fields "$break"
+    chosen "$name" "$@" || continue
+    git -C "$scratch/checkout" checkout --quiet .
+    sed -i "$expression" "$scratch/checkout/$file"
+    if git -C "$scratch/checkout" diff --quiet; then
+        outcome="changes nothing"
+    else
+        status=0
+        run "$target" "$test" || status=$?
+        case $status in 0) outcome="NOT FOUND" ;; 1) outcome=found ;; *) outcome="does not build" ;; esac
+    fi
+    [[ $outcome == found ]] || missed=$((missed + 1))
+    printf '%-16s %-42s %s\n' "$outcome" "$name" "$test"
+done
+((missed == 0)) || { echo "$missed not found" >&2; exit 1; }
