@@ -136,7 +136,8 @@ impl Tree {
     pub fn inner_border_blocks(&self, level: u32, unit: u64) -> Vec<u64> {
         let (brick, child) = (self.blocks_of(level, unit), self.span(level - 1));
         let at_border = |axis: usize, i: usize| {
-            (i > brick.start[axis] && i % child == 0) || (i + 1 < brick.end[axis] && (i + 1) % child == 0)
+            (i > brick.start[axis] && i.is_multiple_of(child))
+                || (i + 1 < brick.end[axis] && (i + 1).is_multiple_of(child))
         };
         let mut blocks = Vec::new();
         for z in brick.start[0]..brick.end[0] {
@@ -159,10 +160,10 @@ impl Tree {
         let mut faces = 0;
         for axis in 0..3 {
             let i = at[axis];
-            if i > 0 && i % span == 0 {
+            if i > 0 && i.is_multiple_of(span) {
                 faces |= face_bit(axis, false);
             }
-            if i + 1 < self.blocks[axis] && (i + 1) % span == 0 {
+            if i + 1 < self.blocks[axis] && (i + 1).is_multiple_of(span) {
                 faces |= face_bit(axis, true);
             }
         }

@@ -213,7 +213,7 @@ fn choose_block(plan: &Plan, unit: [usize; 3], resources: &Resources) -> Result<
 pub(super) fn spilled_chunks(grid: Grid) -> [usize; 3] {
     const SIDE: usize = 64;
     let block = grid.largest();
-    std::array::from_fn(|a| (1..=block[a].min(SIDE)).rev().find(|c| grid.block[a] % c == 0).unwrap_or(1))
+    std::array::from_fn(|a| (1..=block[a].min(SIDE)).rev().find(|c| grid.block[a].is_multiple_of(*c)).unwrap_or(1))
 }
 
 /// Passes, barriers and reduces, in order.
