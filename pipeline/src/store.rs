@@ -421,7 +421,7 @@ impl Store {
                 count(&self.counters.bytes_in, bytes.len() as u64);
                 Ok(Some(self.object(&meta, bytes)))
             }
-            Err(e) if failure::is_not_found(&e) => match self.in_the_way(key) {
+            Err(e) if failure::is_not_found(&e) => match self.broken_link(key) {
                 Some(error) => Err(error),
                 None => Ok(None),
             },
@@ -429,9 +429,9 @@ impl Store {
         }
     }
 
-    /// What else has the name of an object that could not be found: a link that leads nowhere is no missing chunk.
-    fn in_the_way(&self, key: &str) -> Option<Error> {
-        if self.local { local::in_the_way(FsPath::new(&self.display(key))) } else { None }
+    /// Why an object that could not be found is nevertheless not missing.
+    fn broken_link(&self, key: &str) -> Option<Error> {
+        if self.local { local::broken_link(FsPath::new(&self.display(key))) } else { None }
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {

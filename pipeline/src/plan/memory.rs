@@ -335,7 +335,9 @@ fn open_objects_max(plan: &Plan, tree: Tree, level: u32) -> u64 {
 
 /// Chunks that a region touches at most.
 fn chunks_in(region: &Region, chunk: [usize; 3]) -> u64 {
-    (0..3).map(|a| region.shape()[a].div_ceil(chunk[a]) as u64 + u64::from(region.shape()[a] % chunk[a] != 0)).product()
+    (0..3)
+        .map(|a| region.shape()[a].div_ceil(chunk[a]) as u64 + u64::from(!region.shape()[a].is_multiple_of(chunk[a])))
+        .product()
 }
 
 /// Decoded chunks that blocks still to come will read again: a layer of blocks with its halo, where blocks and chunks
@@ -355,7 +357,7 @@ fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], chunk_bytes: u64)
     let across = |a: usize| (offset[a] % chunk[a] + shape[a]).div_ceil(chunk[a]);
     // Where blocks begin with a chunk, so does every layer; else one may begin and end within a chunk.
     let covering = |a: usize| {
-        let aligned = block[a] % chunk[a] == 0 && offset[a] % chunk[a] == 0;
+        let aligned = block[a].is_multiple_of(chunk[a]) && offset[a] % chunk[a] == 0;
         let halo = read.shape()[a].saturating_sub(block[a]).div_ceil(2);
         let chunks = match aligned {
             true => block[a] / chunk[a] + 2 * halo.div_ceil(chunk[a]),

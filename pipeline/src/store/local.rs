@@ -93,14 +93,11 @@ pub(super) fn prune(folder: &Path) {
     let _ = std::fs::remove_dir(folder);
 }
 
-/// Why a file that can't be found is nevertheless not missing: something else has its name.
-pub(super) fn in_the_way(path: &Path) -> Option<Error> {
-    let kind = path.symlink_metadata().ok()?.file_type();
-    let name = path.display();
-    if kind.is_symlink() {
-        return Some(Error::unavailable(format!("can't read {name}: it is a link that leads nowhere")));
-    }
-    kind.is_dir().then(|| Error::data(format!("can't read {name}: it is a folder, not a file")))
+/// The error of a file that can't be found although its name is there: a link that leads nowhere, perhaps to a disk that
+/// is not mounted. A folder of that name is no file, as in a bucket.
+pub(super) fn broken_link(path: &Path) -> Option<Error> {
+    let is_link = path.symlink_metadata().is_ok_and(|found| found.file_type().is_symlink());
+    is_link.then(|| Error::unavailable(format!("can't read {}: it is a link that leads nowhere", path.display())))
 }
 
 /// Removes a folder and all below it, links not followed.

@@ -14,7 +14,7 @@ fn keeps_to_its_plan(desk: &Desk, job: &str) -> (u64, u64) {
     let projected = plan["memory_bytes"].as_u64().unwrap();
     assert!(projected <= plan["memory_limit_bytes"].as_u64().unwrap(), "{job}");
     let peak = desk.run(&format!("run {job} -o out --overwrite --quiet")).well().peak_bytes;
-    println!("{:5} of {:5} MiB: {job}", peak / MIB, projected / MIB);
+    eprintln!("{:5} of {:5} MiB: {job}", peak / MIB, projected / MIB);
     assert!(peak <= projected, "{job}: {} MiB, but {} MiB were projected", peak / MIB, projected / MIB);
     (peak, projected)
 }
