@@ -4,7 +4,7 @@
 # A test that can't fail proves nothing. Whoever changes the merge, the halos, the histograms or the receipts runs this
 # by hand, and so does whoever changes a test named here; ./check does not, since every break is a build. A break is a
 # sed expression that must change its file, in a scratch checkout of HEAD: what is not committed is not tested. A break
-# counts as found when everything builds and the test then fails. Builds go to the target folder of this checkout.
+# counts as found when everything builds and the test then fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -39,7 +39,9 @@ trim() { sed -E 's/^[[:space:]]+|[[:space:]]+$//g' <<<"$1"; }
 # The field of a break; expressions hold `|` without spaces around it only.
 field() { trim "$(tr '\n' ' ' <<<"$1" | sed -E 's/[[:space:]]+\|[[:space:]]+/\x1f/g' | cut -d $'\x1f' -f "$2")"; }
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+# A folder of its own, kept for the next time: cargo tells the crates of two checkouts apart by their paths within the
+# workspace only, so in a shared folder this checkout's next build would link what was broken here.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/breaks
 scratch=$(mktemp -d)
 trap 'git worktree remove --force "$scratch/checkout" 2>/dev/null; rm -rf "$scratch"' EXIT
 git worktree add --quiet --detach "$scratch/checkout" HEAD
