@@ -232,11 +232,12 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
         read += voxels * dtype.size() as u64;
         chunk_bytes_max = chunk_bytes.max(plan.input.chunk_bytes);
     }
-    let part = chunk_bytes_max.max(READ_PART_BYTES).min(chunks_in(&regions[0], chunk) * chunk_bytes_max);
+    let all = chunks_in(&regions[0], chunk) * chunk_bytes_max;
+    let part = chunk_bytes_max.max(READ_PART_BYTES);
     // While one part is decoded, the next is on its way; a chunk is there twice then, as voxels and as the bytes that
     // they are made of. Decoding needs a permit to compute, fetching does not.
-    let fetching = read + RAW_PARTS * part;
-    let reading = fetching + part + chunk_bytes_max;
+    let fetching = read + all.min(RAW_PARTS * part);
+    let reading = fetching + all.min(part) + chunk_bytes_max;
 
     let last = plan.dtype_before(pass.ops.1);
     let out_bytes = (out.voxels() * last.size()) as u64;

@@ -56,7 +56,8 @@ fn of_filters_on_large_chunks() {
     let desk = Desk::new();
     Image::new([512, 512, 512], Dtype::F32, 256).write_tiled(&desk, "large", noise(1 << 31));
     keeps_to_its_plan(&desk, "large --workers 2");
-    keeps_close_to_its_plan(&desk, "large --steps 'rescale divide=2' --workers 2");
+    // What is decoded at once is all there is to such a job, and two blocks are seldom at it at the same moment.
+    keeps_to_its_plan(&desk, "large --steps 'rescale divide=2' --workers 2");
     Image::new([256, 256, 256], Dtype::U16, 32).sharded(8).write_tiled(&desk, "sharded", noise(1 << 16));
     keeps_to_its_plan(&desk, "sharded --steps 'gaussian sigma=2' --chunks 64 --shards none --workers 2");
     keeps_to_its_plan(&desk, "sharded --steps 'rescale divide=2' --chunks 32 --shards none --block 64 --workers 2");

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use pipeline::array::{ArraySpec, Codec};
 use serde_json::Value;
@@ -112,8 +113,6 @@ impl Started {
     /// Starts a command. What it says goes to files, so that it never waits for a reader.
     pub(crate) fn new(mut command: Command, line: &str) -> Self {
         let talk = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
-        // Linux starts a child's peak at its parent's; so ours begins anew from what we hold now.
-        fs::write("/proc/self/clear_refs", "5").unwrap();
         command.stdin(Stdio::null()).stdout(talk[0].try_clone().unwrap()).stderr(talk[1].try_clone().unwrap());
         Self { child: command.spawn().unwrap(), line: line.to_owned(), talk }
     }
@@ -131,26 +130,30 @@ impl Started {
 
     /// Waits for the end.
     pub(crate) fn end(mut self) -> Ended {
-        let mut status = 0;
-        // SAFETY: all zeros is a value of this struct of integers.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: the process is our child, and both pointers are to live values.
-        let waited = unsafe { libc::wait4(self.child.id() as libc::pid_t, &mut status, 0, &mut usage) };
-        assert_eq!(waited, self.child.id() as libc::pid_t, "{}", std::io::Error::last_os_error());
-        let mut said = || {
-            use std::io::{Read, Seek};
-            self.talk.each_mut().map(|file| {
-                let mut text = String::new();
-                file.rewind().unwrap();
-                file.read_to_string(&mut text).unwrap();
-                text
-            })
+        // Asked for again and again, the highest mark can only miss what is above it in the last instant. The usage that
+        // the system reports of a child that has ended would begin at the peak of this process.
+        let mut peak_bytes = 0;
+        let status = loop {
+            peak_bytes = self.peak_bytes().unwrap_or(0).max(peak_bytes);
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
         };
-        let [stdout, stderr] = said();
-        let status = ExitStatus::from_raw(status);
-        // Linux counts in KiB.
-        let peak_bytes = usage.ru_maxrss as u64 * 1024;
-        Ended { line: std::mem::take(&mut self.line), status, stdout, stderr, peak_bytes }
+        let [stdout, stderr] = self.talk.each_mut().map(|file| {
+            let mut text = String::new();
+            file.rewind().unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text
+        });
+        Ended { line: self.line, status, stdout, stderr, peak_bytes }
+    }
+
+    /// The most memory the program has had so far; none when it has ended.
+    fn peak_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?;
+        Some(kib.parse::<u64>().unwrap() * 1024)
     }
 }
 
