@@ -2,7 +2,7 @@
 //!
 //! A [`Step`] is what the user wrote; an [`Op`] is what the plan carries, with taps computed and radii resolved, so that
 //! every worker runs the very same numbers. `label` and `objects` are no ops: they end a chain and belong to
-//! [`map`](crate::map) and [`reduce`](crate::reduce).
+//! `map` and [`reduce`](crate::reduce).
 
 use serde::{Deserialize, Serialize};
 use voxel::filter::{self, Boundary};

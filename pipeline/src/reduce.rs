@@ -1,12 +1,12 @@
 //! The label merge, a tree up and down, exact for 6, 18 and 26 neighbours:
 //!
-//! 1. [`map`](crate::map) labels each block and leaves its rows, its faces and the aliases of its open objects;
-//! 2. [`seam`] finds the pairs of labels that touch over a seam;
-//! 3. [`up`] joins open objects group by group, level by level; rows that can't grow any more are closed and leave;
-//! 4. [`rank`] merges the closed rows of everyone, range by range of first voxels, drops what is too small, finishes the
+//! 1. `map` labels each block and leaves its rows, its faces and the aliases of its open objects;
+//! 2. `seam` finds the pairs of labels that touch over a seam;
+//! 3. `up` joins open objects group by group, level by level; rows that can't grow any more are closed and leave;
+//! 4. `rank` merges the closed rows of everyone, range by range of first voxels, drops what is too small, finishes the
 //!    columns, and numbers the objects;
-//! 5. [`down`] hands the final labels back from group to child, down to the blocks;
-//! 6. [`map`](crate::map) writes each block's final labels, and [`table`] the object table.
+//! 5. `down` hands the final labels back from group to child, down to the blocks;
+//! 6. `map` writes each block's final labels, and `table` the object table.
 //!
 //! No part of it holds a row per object of the whole volume: a group holds its open objects, a range a page of each of
 //! its contributors, the coordinator a handful of numbers per range.
