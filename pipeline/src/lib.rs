@@ -2,7 +2,7 @@
 //! the keys of everything a run reads and writes.
 //!
 //! A [`job`] of [`step`]s becomes a [`plan`] of stages. A [`task`] is some units of a stage: a `map` reads blocks of an
-//! [`array`], runs [`op`]s and leaves voxels and scratch; a [`reduce`] joins what the blocks left. Everything is read
+//! [`array`](mod@array), runs [`op`]s and leaves voxels and scratch; a [`reduce`] joins what the blocks left. Everything is read
 //! and written through a [`store`], under keys that [`layout`] builds. Nothing here knows where tasks run.
 
 pub mod array;
