@@ -239,8 +239,9 @@ impl<K: Eq + Hash + Copy, T: Default> Lru<K, Arc<T>> {
         }
     }
 
-    /// Drops the least recently used until the rest fits into `bytes_max`; what somebody holds stays. Entries without weight (fill
-    /// chunks, failed fetches) would never be pushed out, so each counts as a little more than its bookkeeping.
+    /// Drops the least recently used until the rest fits into `bytes_max`; what somebody holds stays. Entries without
+    /// weight (fill chunks, failed fetches) would never be pushed out, so each counts as a little more than its
+    /// bookkeeping.
     fn trim(&mut self, bytes_max: usize) {
         const ENTRY_BYTES: usize = 256;
         let mut excess = (self.bytes + self.entries.len() * ENTRY_BYTES).saturating_sub(bytes_max);

@@ -87,9 +87,7 @@ impl Codec {
         }
         codecs
     }
-}
 
-impl Codec {
     /// Bytes that packing one chunk of `chunk_bytes` takes beside the chunk itself, packed and unpacked: what the
     /// compressor remembers of what it has seen. Little at the levels people write with, much at the highest.
     pub(crate) fn working_bytes(self, chunk_bytes: u64) -> u64 {
