@@ -48,7 +48,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show what a job would do: stages, blocks, bytes, memory, requests
+    /// Show what a job would do: stages, blocks, bytes, memory
     Plan {
         #[command(flatten)]
         job: JobArgs,
