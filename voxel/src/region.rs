@@ -69,14 +69,6 @@ impl Region {
             end: std::array::from_fn(|a| self.end[a] + by[a]),
         }
     }
-
-    /// This box in coordinates whose origin is `origin` (subtracted from both corners).
-    pub fn relative_to(&self, origin: [usize; 3]) -> Self {
-        Self {
-            start: std::array::from_fn(|a| self.start[a] - origin[a]),
-            end: std::array::from_fn(|a| self.end[a] - origin[a]),
-        }
-    }
 }
 
 /// The image as a step sees it: its shape, and whether it has a z axis at all.
