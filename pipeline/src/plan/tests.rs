@@ -117,9 +117,9 @@ fn a_job_goes_on_after_labels_from_what_they_became() {
         "threshold above=3 | fill_holes | label contacts=26 | threshold between=5,9 | label save=few | objects",
         Dtype::U8,
     );
-    // One block: there are no seams to join.
+    let tree = |name: &&String| !["seams", "join", "hand down"].iter().any(|stage| name.starts_with(stage));
     assert_eq!(
-        names,
+        names.iter().filter(tree).collect::<Vec<_>>(),
         [
             "threshold + fill_holes + histogram",
             "rank of step 2",
@@ -127,7 +127,7 @@ fn a_job_goes_on_after_labels_from_what_they_became() {
             "label",
             "rank of step 3",
             "relabel of step 3",
-            "threshold + label + contacts",
+            "threshold + contacts + label",
             "sum contacts of step 3",
             "table of contacts of step 3",
             "rank of step 5",
@@ -146,7 +146,8 @@ fn what_a_job_names_must_be_there() {
     let error = |steps: &str, change: fn(&mut Job)| {
         let mut job = job(steps);
         change(&mut job);
-        plan(&job, &image([64, 64, 64], Dtype::U8), &Wishes::default(), &PLENTY).unwrap_err().to_string()
+        let error = plan(&job, &image([64, 64, 64], Dtype::U8), &Wishes::default(), &PLENTY).unwrap_err();
+        format!("{} ({})", error.message, error.hint.unwrap_or_default())
     };
     let unknown = error("gaussian sigma=1 save=smooth", |job| job.histogram = "smoth".to_owned().into());
     assert!(unknown.contains("`histogram` is smoth, but no step saves an image of that name"), "{unknown}");

@@ -119,10 +119,14 @@ fn a_job_file_is_read_strictly() {
     desk.write("broken.toml", "input = 'in.zarr\n");
     refused(&desk, "broken.toml", "broken.toml: line 1");
     refused(&desk, "nowhere.toml", "the job file nowhere.toml can't be read");
-    let steps =
-        "input = 'in.zarr'\nsteps = [{op = 'threshold', above = 3}, {op = 'label'}, {op = 'erode', ball = 1}]\n";
-    desk.write("order.toml", steps);
-    refused(&desk, "order.toml", "step 3 (erode) comes after label").hints("label as the last step");
+    desk.write("name.toml", "input = 'in.zarr'\nsteps = [{op = 'label', save = 'a/b'}]\n");
+    refused(&desk, "name.toml", "name.toml: line 2: step 1 (label): `save` is \"a/b\", which can't be the name");
+    desk.write("twice.toml", "input = 'in.zarr'\nsteps = [{op = 'label', save = 'a'}, {op = 'label', save = 'a'}]\n");
+    refused(&desk, "twice.toml", "steps 1 and 2 both save as a").hints("give each its own name");
+    desk.write("histogram.toml", "input = 'in.zarr'\nhistogram = 'smooth'\n");
+    refused(&desk, "histogram.toml", "`histogram` is smooth, but no step saves an image of that name");
+    desk.write("percentiles.toml", "input = 'in.zarr'\npercentiles = 'about'\n");
+    refused(&desk, "percentiles.toml", "`percentiles` of the job takes");
 }
 
 #[test]
@@ -166,8 +170,10 @@ fn a_line_of_steps_is_read_strictly() {
         ("gaussian sigma=1 sigma=2", "sigma", ""),
         ("threshold", "step 1 (threshold)", ""),
         ("threshold above=1 below=2", "step 1 (threshold)", ""),
-        ("label | erode ball=1", "step 2 (erode) comes after label", "last step only"),
-        ("objects | label", "step 2 (label) comes after objects", "last step only"),
+        ("label contacts=7", "`contacts` of step 1 (label) takes none, 6, 18 or 26", ""),
+        ("label contacts=6 | label contacts=6", "step 1 (label) asks for contacts that a later step's", "add save"),
+        ("label min_voxels=9 max_voxels=3", "`max_voxels` is 3, but `min_voxels` is 9", ""),
+        ("threshold above=1 | objects", "step 2 (objects) takes integer labels, but gets bool", "put a label"),
     ] {
         refused(&desk, &format!("in.zarr --steps '{steps}'"), message).hints(hint);
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use pipeline::job::Job;
 use pipeline::layout;
+use pipeline::plan::{Rows, TableId};
 use voxel::Dtype;
 
 use crate::support::answers::Answers;
@@ -112,8 +113,9 @@ fn what_has_no_receipt_is_done_again() {
     let output = lab.new_output();
     lab.attempt_and_keep(&job, &cut, &output).unwrap();
     // As if the run had ended while the second block was under way, and others were done.
-    let labels = &lab.plan(&job, &cut).stages[0].fingerprint;
-    for key in [layout::receipt(labels, 1), layout::scratch(labels, 1), layout::MANIFEST.to_owned()] {
+    let plan = lab.plan(&job, &cut);
+    let labels = plan.left(TableId { step: 1, of: Rows::Objects });
+    for key in [layout::receipt(&plan.stages[0].fingerprint, 1), layout::scratch(&labels, 1), layout::MANIFEST.to_owned()] {
         std::fs::remove_file(output.join(key)).unwrap();
     }
     std::fs::remove_dir_all(output.join(layout::STATES)).unwrap();
