@@ -17,7 +17,7 @@ use voxel::label::Connectivity;
 use voxel::table::Columns;
 use voxel::{Dtype, Extent, Region};
 
-use crate::array::{ArraySpec, Pick};
+use crate::array::{ArraySpec, OmeVersion, Pick};
 use crate::grid::{Grid, Tree};
 use crate::job::Job;
 use crate::layout;
@@ -394,6 +394,7 @@ impl Plan {
             shards: None,
             codec: build::SCRATCH_CODEC,
             dimension_names: Vec::new(),
+            ome: OmeVersion::V05,
         };
         Some((layout::spilled_array(fingerprint), spec))
     }

@@ -34,7 +34,7 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State) -> Result
         let name = output.group.trim_end_matches(".zarr");
         let group = multiscales_json(name, axes, &vec![None; axes.len()], &[level], kind);
         let array = layout::level(&output.group, 0);
-        store.put(&format!("{array}/{}", layout::ZARR_METADATA), spec.metadata_json()).await?;
+        spec.publish(&store.child(&array)?).await?;
         store.put(&format!("{}/{}", output.group, layout::ZARR_METADATA), group).await?;
     }
     Ok(())

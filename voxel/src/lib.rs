@@ -13,6 +13,7 @@ pub mod filter;
 pub mod histogram;
 pub mod label;
 pub mod morphology;
+pub mod pyramid;
 pub mod runs;
 pub mod seam;
 pub mod table;

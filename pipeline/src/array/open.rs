@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::axes::{self, Axes};
 use super::metadata::Metadata;
 use super::ome::{self, Multiscales};
-use super::{Array, Inner, Pick};
+use super::{Array, Geometry, Inner, Pick};
 use crate::store::Store;
 use crate::{Error, Kind, Result};
 
@@ -292,6 +292,7 @@ async fn assemble(
             "{url} has voxels of size {scale:?} at {translation:?}; sizes must be positive"
         )));
     }
+    let geometry = Geometry::read(&axes, &picked, entry);
     let units = picked.spatial.map(|axis| axis.and_then(|axis| axes.get(axis)).and_then(|axis| axis.unit.clone()));
 
     let mut hash = Sha256::new();
@@ -315,6 +316,7 @@ async fn assemble(
         units,
         scale,
         translation,
+        geometry,
         levels,
         level,
         fingerprint,

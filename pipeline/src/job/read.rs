@@ -17,8 +17,6 @@ use toml::de::{DeTable, DeValue};
 const LATER_OPS: [&str; 5] = ["clip", "mean", "minimum", "maximum", "fill_holes"];
 /// The same for keys of the job.
 const LATER_JOB_KEYS: [&str; 4] = ["intensity", "mask", "histogram", "percentiles"];
-/// The same for keys of `[write]`.
-const LATER_WRITE_KEYS: [&str; 2] = ["levels", "ome"];
 
 pub(super) fn toml(text: &str) -> Result<Job> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
@@ -108,7 +106,7 @@ fn job(document: Value) -> Result<Job, Fault> {
     let list = table.remove("steps").map_or_else(|| Ok(Vec::new()), steps).map_err(|fault| fault.under("/steps"))?;
     let write = match table.remove("write") {
         None => Write::default(),
-        Some(Value::Object(keys)) => known_keys(&keys, &step::keys::<Write>(), &LATER_WRITE_KEYS, "[write]", "key")
+        Some(Value::Object(keys)) => known_keys(&keys, &step::keys::<Write>(), &[], "[write]", "key")
             .and_then(|()| record(keys, "[write]"))
             .map_err(|fault| fault.under("/write"))?,
         Some(other) => {

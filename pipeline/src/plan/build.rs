@@ -154,7 +154,8 @@ fn output(
     };
     let (chunks, shards) = job.write.shapes(&extent)?;
     let codec = codec.unwrap_or(if matches!(ending, Ending::Label { .. }) { LABEL_CODEC } else { IMAGE_CODEC });
-    let spec = ArraySpec { extent, dtype, chunks, shards, codec, dimension_names: image.axes.clone() };
+    let spec =
+        ArraySpec { extent, dtype, chunks, shards, codec, dimension_names: image.axes.clone(), ome: job.write.ome };
     spec.check()?;
     Ok(Some(Output { group: group.to_owned(), spec }))
 }

@@ -24,7 +24,7 @@ pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result
     state.missing_chunks += receipts.iter().map(|r| r.missing_chunks).sum::<u64>();
 
     if let Some((array, spec)) = plan.spilled_spec(stage) {
-        store.put(&format!("{array}/{}", layout::ZARR_METADATA), spec.metadata_json()).await?;
+        spec.publish(&store.child(&array)?).await?;
     }
     if let StageKind::Map(pass) = &plan.stages[stage].kind
         && !pass.counts.is_empty()
