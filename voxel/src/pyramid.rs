@@ -20,6 +20,16 @@ pub enum Reduce {
     Stride,
 }
 
+impl Reduce {
+    /// One word for it: what image metadata calls the type of a pyramid.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Stride => "stride",
+        }
+    }
+}
+
 /// One step of a pyramid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Halving {

@@ -36,6 +36,12 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// That of an image with these axes, put into the order of OME-Zarr: time, channel, space. Two or three are of space.
+    pub fn new(mut axes: Vec<StoredAxis>) -> Self {
+        axes.sort_by_key(|axis| axis.kind);
+        Self { axes }
+    }
+
     /// That of an open array, at the channel and time that are read of it.
     pub fn of(array: &Array) -> Self {
         array.geometry().clone()

@@ -157,10 +157,7 @@ impl Group {
             .collect();
         let mut image = json!({"name": self.name, "axes": axes, "datasets": datasets});
         if self.levels.len() > 1 {
-            image["type"] = match self.by {
-                Reduce::Mean => json!("mean"),
-                Reduce::Stride => json!("stride"),
-            };
+            image["type"] = json!(self.by.name());
         }
         let mut attributes = Map::new();
         match self.ome {

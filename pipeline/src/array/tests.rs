@@ -438,3 +438,4 @@ async fn a_region_outside_the_image_is_our_mistake() {
 }
 
 mod opening;
+mod writing;

@@ -82,9 +82,16 @@ impl ArraySpec {
         self.dimension_names.len().saturating_sub(self.extent.axes().len())
     }
 
-    /// A shape as stored.
+    /// A shape as stored, of which one is taken along the leading axes.
     fn stored(&self, cell: [usize; 3]) -> Vec<usize> {
         std::iter::repeat_n(1, self.leading()).chain(self.extent.axes().map(|a| cell[a])).collect()
+    }
+
+    /// The array's shape as stored, with such lengths of the leading axes, or 1.
+    fn stored_shape(&self, lengths: &[usize]) -> Vec<usize> {
+        let mut shape = self.stored(self.extent.shape);
+        shape.iter_mut().zip(lengths).take(self.leading()).for_each(|(len, of)| *len = *of);
+        shape
     }
 
     /// Voxels of one object: a shard, or a chunk. What two writers must never share.
@@ -125,7 +132,13 @@ impl ArraySpec {
 
     /// The object's key, relative to the array: `c/0/1/2`, or `0/1/2` in OME-Zarr 0.4.
     pub fn key(&self, index: [usize; 3]) -> String {
-        let leading = std::iter::repeat_n(0, self.leading());
+        self.key_at(&[], index)
+    }
+
+    /// [`ArraySpec::key`] in an array that holds several such images, each in objects of its own: at these indices along
+    /// the leading axes.
+    pub fn key_at(&self, at: &[usize], index: [usize; 3]) -> String {
+        let leading = (0..self.leading()).map(|a| at.get(a).copied().unwrap_or(0));
         let parts: Vec<String> =
             leading.chain(self.extent.axes().map(|a| index[a])).map(|index| index.to_string()).collect();
         match self.ome {
@@ -137,14 +150,26 @@ impl ArraySpec {
     /// The array's metadata documents by key, relative to the array, in the order in which they are to be written: the
     /// last makes it open.
     pub fn metadata(&self) -> Vec<(&'static str, Bytes)> {
+        self.metadata_of(&[])
+    }
+
+    /// [`ArraySpec::metadata`] of an array that holds several such images: the lengths of the leading axes.
+    pub fn metadata_of(&self, lengths: &[usize]) -> Vec<(&'static str, Bytes)> {
         match self.ome {
             OmeVersion::V04 => {
                 let names = json!({"_ARRAY_DIMENSIONS": self.dimension_names});
                 let names = (!self.dimension_names.is_empty()).then(|| (".zattrs", group::document(&names)));
-                names.into_iter().chain([(".zarray", group::document(&self.document_v2()))]).collect()
+                names.into_iter().chain([(".zarray", self.document(lengths))]).collect()
             }
-            OmeVersion::V05 => vec![("zarr.json", group::document(&self.document_v3()))],
+            OmeVersion::V05 => vec![("zarr.json", self.document(lengths))],
         }
+    }
+
+    fn document(&self, lengths: &[usize]) -> Bytes {
+        group::document(&match self.ome {
+            OmeVersion::V04 => self.document_v2(lengths),
+            OmeVersion::V05 => self.document_v3(lengths),
+        })
     }
 
     /// Writes the metadata; `store` has the array as its root. Every object must be there by now.
@@ -152,7 +177,7 @@ impl ArraySpec {
         group::put_all(store, self.metadata()).await
     }
 
-    fn document_v2(&self) -> Value {
+    fn document_v2(&self, lengths: &[usize]) -> Value {
         let dtype = stored_dtype(self.dtype);
         let kind = match dtype {
             Dtype::F32 | Dtype::F64 => 'f',
@@ -162,7 +187,7 @@ impl ArraySpec {
         let order = if dtype.size() > 1 { '<' } else { '|' };
         json!({
             "zarr_format": 2,
-            "shape": self.stored(self.extent.shape),
+            "shape": self.stored_shape(lengths),
             "chunks": self.stored(self.chunks),
             "dtype": format!("{order}{kind}{}", dtype.size()),
             "order": "C",
@@ -173,7 +198,7 @@ impl ArraySpec {
         })
     }
 
-    fn document_v3(&self) -> Value {
+    fn document_v3(&self, lengths: &[usize]) -> Value {
         let mut codecs = self.codec.metadata(stored_dtype(self.dtype));
         if self.shards.is_some() {
             codecs = vec![json!({
@@ -192,7 +217,7 @@ impl ArraySpec {
         let mut document = json!({
             "zarr_format": 3,
             "node_type": "array",
-            "shape": self.stored(self.extent.shape),
+            "shape": self.stored_shape(lengths),
             "data_type": stored_dtype(self.dtype).name(),
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": self.stored(self.unit_shape())}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
@@ -273,11 +298,16 @@ impl Array {
     /// # Errors
     /// Invalid as [`ArraySpec::check`].
     pub fn unpublished(store: &Store, spec: &ArraySpec) -> Result<Array> {
+        Self::unpublished_at(store, spec, &[], &[])
+    }
+
+    /// [`Array::unpublished`] for one image of several in an array: the lengths of the leading axes, and the index taken.
+    ///
+    /// # Errors
+    /// Invalid as [`ArraySpec::check`].
+    pub fn unpublished_at(store: &Store, spec: &ArraySpec, lengths: &[usize], at: &[usize]) -> Result<Array> {
         spec.check()?;
-        let document = match spec.ome {
-            OmeVersion::V04 => group::document(&spec.document_v2()),
-            OmeVersion::V05 => group::document(&spec.document_v3()),
-        };
+        let document = spec.document(lengths);
         let metadata = match spec.ome {
             OmeVersion::V04 => Metadata::from_v2(store.url(), &document, Map::new())?,
             OmeVersion::V05 => Metadata::from_v3(store.url(), &document)?,
@@ -287,13 +317,13 @@ impl Array {
             spatial: std::array::from_fn(|a| {
                 spec.extent.axes().contains(&a).then(|| leading + a - spec.extent.axes().start)
             }),
-            fixed: (0..leading).map(|a| (a, 0)).collect(),
+            fixed: (0..leading).map(|a| (a, at.get(a).copied().unwrap_or(0) as u64)).collect(),
             names: spec.dimension_names.iter().skip(leading).cloned().collect(),
             extent: spec.extent,
         };
         let mut hash = Sha256::new();
         hash.update(store.url());
-        hash.update([0]);
+        hash.update(format!(" {at:?} "));
         hash.update(&document);
         let hash: [u8; 32] = hash.finalize().into();
         let mut id = [0; 16];
