@@ -202,7 +202,8 @@ async fn make_way(store: &Store, overwrite: bool) -> Result<()> {
     }
     let zarr = there.objects.iter().any(|name| METADATA_KEYS.contains(&name.as_str()));
     let is_level = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
-    let interrupted = there.objects.is_empty() && there.folders.iter().all(is_level);
+    let begun = there.folders.iter().any(|name| name == LEVEL) && there.folders.iter().all(is_level);
+    let interrupted = there.objects.is_empty() && begun;
     if !zarr && !interrupted {
         return Err(Error::invalid(format!("{url} is a folder of other files, which an import does not replace"))
             .hint("name a folder that is not there yet"));
