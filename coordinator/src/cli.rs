@@ -222,6 +222,18 @@ pub(crate) struct JobArgs {
     /// Crop the input first: 0:100,:,:
     #[arg(long, value_name = "SLICES")]
     pub(crate) region: Option<String>,
+    /// Outside this mask (bool or integers, of the input's shape) is background, left out of all statistics
+    #[arg(long, value_name = "URL")]
+    pub(crate) mask: Option<String>,
+    /// What object statistics read: another array, or the name of a saved image [default: the input]
+    #[arg(long, value_name = "URL|NAME")]
+    pub(crate) intensity: Option<String>,
+    /// What histogram.json describes: input, or the name of a saved image [default: input]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) histogram: Option<String>,
+    /// exact: read the measured image again where its percentiles can't be told exactly from one pass
+    #[arg(long, value_name = "exact")]
+    pub(crate) percentiles: Option<String>,
     #[command(flatten)]
     pub(crate) write: Written,
 }

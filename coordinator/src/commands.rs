@@ -121,6 +121,14 @@ fn job_of(args: &JobArgs) -> Result<Job> {
     if let Some(region) = &args.region {
         job.region = Some(region.parse().map_err(|e: Error| e.at("--region"))?);
     }
+    job.mask = args.mask.clone().or(job.mask);
+    job.intensity = args.intensity.clone().or(job.intensity);
+    if let Some(name) = &args.histogram {
+        job.histogram = name.clone().into();
+    }
+    if let Some(percentiles) = &args.percentiles {
+        job.percentiles = Some(percentiles.parse().map_err(|e: Error| e.at("--percentiles"))?);
+    }
     job.output = args.output.clone().or(job.output);
     job.level = args.pick.level.unwrap_or(job.level);
     job.channel = args.pick.channel.or(job.channel);

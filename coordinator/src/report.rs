@@ -4,13 +4,13 @@ use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use pipeline::op::{Choice, Cut, Op};
-use pipeline::plan::Plan;
 use pipeline::plan::memory::Projection;
-use pipeline::publish::Manifest;
+use pipeline::plan::{Plan, Rows};
+use pipeline::publish::{Manifest, Outputs};
 use pipeline::state::State;
 use pipeline::store::{Requests, Store};
 use pipeline::task::Receipt;
-use pipeline::{Error, Result, layout};
+use pipeline::{Error, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -31,6 +31,9 @@ pub struct Summary {
     pub objects: Option<u64>,
     /// Median number of voxels of an object.
     pub median_voxels: Option<f64>,
+    /// Pairs of objects that touch, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contacts: Option<u64>,
     /// Input chunks that were not there and read as fill value.
     pub missing_chunks: u64,
     /// Seconds this run took; none when it was finished before.
@@ -62,15 +65,17 @@ impl Summary {
         };
         let thresholds =
             state.thresholds.iter().map(|(op, value)| Chosen { step: op + 1, by: by(*op), value: *value }).collect();
-        let mut outputs: Vec<String> = plan.output.iter().map(|o| o.group.clone()).collect();
-        outputs.extend(state.objects().map(|_| layout::OBJECTS.to_owned()));
-        outputs.extend([layout::HISTOGRAM.to_owned(), layout::RUN_REPORT.to_owned()]);
+        let Outputs { groups, files } = Outputs::of(plan);
+        let outputs = groups.into_iter().chain(files).collect();
+        let table = plan.tables.iter().rfind(|table| table.id.of == Rows::Objects).map(|table| table.id);
+        let contacts = plan.tables.iter().rfind(|table| table.id.of == Rows::Contacts).map(|table| table.id);
         Self {
             output: output.to_string_lossy().into_owned(),
             voxels,
             thresholds,
-            objects: state.objects(),
-            median_voxels: state.median_voxels,
+            objects: table.and_then(|table| state.rows(table)),
+            median_voxels: table.and_then(|table| state.ranked(table)?.median_voxels),
+            contacts: contacts.and_then(|table| state.rows(table)),
             missing_chunks: state.missing_chunks,
             seconds,
             voxels_per_second: seconds.map(|s| voxels as f64 / s),
@@ -87,6 +92,9 @@ impl fmt::Display for Summary {
         if let Some(objects) = self.objects {
             let median = self.median_voxels.map_or(String::new(), |m| format!(", median size {m} voxels"));
             writeln!(f, "objects    {}{median}", units::count(objects))?;
+        }
+        if let Some(contacts) = self.contacts {
+            writeln!(f, "contacts   {}", units::count(contacts))?;
         }
         if self.missing_chunks > 0 {
             writeln!(f, "missing    {} input chunks read as fill value", units::count(self.missing_chunks))?;
@@ -119,6 +127,8 @@ pub fn provenance(
         "voxmill": plan.voxmill,
         "job": plan.job,
         "input": plan.input,
+        "mask": plan.mask,
+        "intensity": plan.intensity,
         "identity": plan.identity,
         "plan": plan.id,
         "executor": "local",
@@ -156,10 +166,11 @@ pub fn plan_text(planned: &Planned) -> String {
             units::shape(&axes(halo))
         ),
     );
-    if let Some(output) = &plan.output {
-        let shards = output.spec.shards.map_or("none".into(), |s| units::shape(&axes(s)));
-        let (chunks, codec) = (units::shape(&axes(output.spec.chunks)), output.spec.codec);
-        line("writes", format!("{} as {}, chunks {chunks}, shards {shards}, {codec}", output.group, output.spec.dtype));
+    for stored in plan.images.iter().filter(|stored| !stored.groups.is_empty()) {
+        let shards = stored.spec.shards.map_or("none".into(), |s| units::shape(&axes(s)));
+        let (chunks, codec) = (units::shape(&axes(stored.spec.chunks)), stored.spec.codec);
+        let groups = stored.groups.join(", ");
+        line("writes", format!("{groups} as {}, chunks {chunks}, shards {shards}, {codec}", stored.spec.dtype));
     }
     let memory = planned.resources.memory_bytes;
     line("memory", format!("at most {} of {}", Bytes(projection.bytes), Bytes(memory)));
@@ -175,9 +186,8 @@ pub fn plan_text(planned: &Planned) -> String {
             i + 1,
             Bytes(memory.bytes)
         );
-        if plan.leaves_array(i) {
-            let _ =
-                writeln!(out, "     keeps its result for the next stages, which is cheaper than computing it again");
+        if plan.kept_for_later(i) {
+            let _ = writeln!(out, "     keeps its result for the next stages");
         }
     }
     out

@@ -11,7 +11,7 @@ use pipeline::job::Job;
 use pipeline::plan::build::{self, InputImage, Wishes};
 use pipeline::plan::memory::{self, Projection, Resources};
 use pipeline::plan::{Input, MergeSettings, Plan};
-use pipeline::publish::{self, Manifest};
+use pipeline::publish::{self, Manifest, Outputs};
 use pipeline::store::Store;
 use pipeline::task::Worker;
 use pipeline::{Error, Result, layout};
@@ -102,20 +102,19 @@ pub async fn planned(job: &Job, settings: &Settings) -> Result<Planned> {
     job.validate()?;
     let pick = Pick { level: Some(job.level), channel: job.channel, time: job.time, series: job.series };
     let array = Array::open(&job.input, &pick).await?;
-    let output = output_folder(job, &array)?;
+    let named = job.steps.iter().filter_map(|entry| entry.save.as_deref()).chain(["input"]);
+    let intensity = job.intensity.as_deref().filter(|url| !named.clone().any(|name| name == *url));
+    let mask = beside("mask", job.mask.as_deref(), job).await?;
+    let intensity = beside("intensity", intensity, job).await?;
+    let mut arrays = vec![&array];
+    arrays.extend(mask.iter().chain(&intensity));
+    let output = output_folder(job, &arrays)?;
     let image = InputImage {
-        input: Input {
-            url: array.url().to_owned(),
-            // The array itself was found; what remains to be picked are axes of it.
-            pick: Pick { level: None, series: None, ..pick },
-            fingerprint: array.fingerprint().to_owned(),
-            dtype: array.dtype(),
-            chunk: array.chunk(),
-            chunk_bytes: array.chunk_bytes(),
-            offset: [0; 3],
-        },
+        input: input_of(&array, &pick),
         extent: array.extent(),
         axes: array.axes().to_vec(),
+        mask: mask.as_ref().map(|array| (input_of(array, &Pick::default()), array.extent())),
+        intensity: intensity.as_ref().map(|array| (input_of(array, &Pick::default()), array.extent())),
     };
     let block = settings.block.as_ref().map(|b| b.resolve(image.extent.planar, 1)).transpose();
     let wishes =
@@ -125,8 +124,31 @@ pub async fn planned(job: &Job, settings: &Settings) -> Result<Planned> {
     Ok(Planned { plan, projection, output, resources: settings.resources })
 }
 
-/// The folder of the answers: not the input, not inside it, and the input not among what a run writes there.
-fn output_folder(job: &Job, array: &Array) -> Result<PathBuf> {
+/// Opens an array that is read beside the input. Of a multiscale group it is the same level, but where it has only one;
+/// of several channels and times, the first is meant where it has no others.
+async fn beside(key: &str, url: Option<&str>, job: &Job) -> Result<Option<Array>> {
+    let Some(url) = url else { return Ok(None) };
+    let pick = Pick { level: Some(job.level), ..Pick::default() };
+    let opened = Array::open(url, &pick).await;
+    opened.map(Some).map_err(|e| e.at(format!("`{key}`")))
+}
+
+fn input_of(array: &Array, pick: &Pick) -> Input {
+    Input {
+        url: array.url().to_owned(),
+        // The array itself was found; what remains to be picked are axes of it.
+        pick: Pick { level: None, series: None, ..pick.clone() },
+        fingerprint: array.fingerprint().to_owned(),
+        dtype: array.dtype(),
+        chunk: array.chunk(),
+        chunk_bytes: array.chunk_bytes(),
+        offset: [0; 3],
+    }
+}
+
+/// The folder of the answers: not one of the arrays read, not inside one, and none of them among what a run writes
+/// there.
+fn output_folder(job: &Job, arrays: &[&Array]) -> Result<PathBuf> {
     let output = match &job.output {
         Some(output) => output.clone(),
         None => {
@@ -135,7 +157,8 @@ fn output_folder(job: &Job, array: &Array) -> Result<PathBuf> {
         }
     };
     let output = absolute(Store::open(&output)?.url());
-    let inputs = [absolute(Store::open(&job.input)?.url()), absolute(array.url())];
+    let mut inputs = vec![absolute(Store::open(&job.input)?.url())];
+    inputs.extend(arrays.iter().map(|array| absolute(array.url())));
     if let Some(input) = inputs.iter().find(|input| output.starts_with(input)) {
         return Err(Error::invalid(format!(
             "the output {} lies inside the input {}",
@@ -144,7 +167,9 @@ fn output_folder(job: &Job, array: &Array) -> Result<PathBuf> {
         ))
         .hint("choose another folder with -o or `output`"));
     }
-    for written in [layout::LABELS, layout::IMAGE, layout::RUN].map(|key| output.join(key)) {
+    let saved = job.steps.iter().filter_map(|entry| entry.save.as_deref()).map(layout::saved_group);
+    let written = [layout::LABELS, layout::IMAGE, layout::RUN].map(str::to_owned).into_iter().chain(saved);
+    for written in written.map(|key| output.join(key)) {
         if let Some(input) = inputs.iter().find(|input| input.starts_with(&written)) {
             return Err(Error::invalid(format!(
                 "the input {} lies in {}, which this run would write",
@@ -237,7 +262,7 @@ enum Taken {
 async fn take_output(store: &Store, plan: Plan, settings: &Settings) -> Result<Taken> {
     publish::sweep(store).await?;
     if settings.overwrite {
-        publish::erase(store).await?;
+        publish::erase(store, &plan).await?;
     }
     let another = || {
         Error::invalid(format!("{} holds the answers of another job", store.url()))
@@ -262,10 +287,10 @@ async fn take_output(store: &Store, plan: Plan, settings: &Settings) -> Result<T
             return Ok(Taken::Run(Box::new(stored)));
         }
         publish::clean(store).await?;
-    } else if let Some(found) = found_something(store).await? {
+    } else if let Some(found) = found_something(store, &plan).await? {
         return Err(Error::invalid(format!(
             "{} is there already, and no run of voxmill says whose it is",
-            store.display(found)
+            store.display(&found)
         ))
         .hint("choose another output with -o, or replace it with --overwrite"));
     }
@@ -276,10 +301,16 @@ async fn take_output(store: &Store, plan: Plan, settings: &Settings) -> Result<T
 }
 
 /// An output that lies there without a plan or manifest.
-async fn found_something(store: &Store) -> Result<Option<&'static str>> {
+async fn found_something(store: &Store, plan: &Plan) -> Result<Option<String>> {
     let children = store.children("").await?;
-    let outputs = [layout::LABELS, layout::IMAGE, layout::OBJECTS, layout::HISTOGRAM];
-    Ok(outputs.into_iter().find(|o| children.folders.iter().chain(&children.objects).any(|c| c == o)))
+    let mut outputs = Outputs::usual();
+    let own = Outputs::of(plan);
+    outputs.groups.extend(own.groups);
+    outputs.files.extend(own.files);
+    // A report alone says nothing that could be lost.
+    let taken =
+        |key: &String| key != layout::RUN_REPORT && children.folders.iter().chain(&children.objects).any(|c| c == key);
+    Ok(outputs.groups.into_iter().chain(outputs.files).find(taken))
 }
 
 /// Removes a run's own state, and what an unfinished one has written. Says what was done.

@@ -1,13 +1,13 @@
 //! Histograms across a run: partial ones in the blocks, joined ones between the stages, and what is decided from them.
 //!
-//! A pass may count the input, or the image a barrier waits for. The first round tallies all one pass can know; later
+//! A pass may count any of its images: the one the job measures, and those that barriers wait for. The first round tallies all one pass can know; later
 //! rounds count even bins over the range it found, or the next 16 bits of the values at the wanted ranks.
 
 use voxel::histogram::{EvenBins, HistogramReport, PERCENTS, PercentileSearch, Refine, Tally};
 use voxel::{AnyVolume, Region};
 
 use crate::op::Choice;
-use crate::plan::{Count, Counted, Pass, Plan, Round, StageKind};
+use crate::plan::{Count, Pass, Plan, Round, StageKind};
 use crate::scratch::{Reader, Tag};
 use crate::state::{State, Wanted};
 use crate::store::Store;
@@ -27,14 +27,14 @@ impl Partial {
     /// An empty one for a count. `state` holds what earlier rounds found.
     fn empty(plan: &Plan, count: &Count, state: &State) -> Self {
         match count.round {
-            Round::Tally => Partial::Tally(Box::new(Tally::new(plan.dtype_of(count.of)))),
+            Round::Tally => Partial::Tally(Box::new(Tally::new(plan.dtype(count.image)))),
             Round::Bins(bins) => {
-                let found = state.ranges.iter().find(|(of, _)| *of == count.of).map(|(_, range)| *range);
+                let found = state.ranges.iter().find(|(image, _)| *image == count.image).map(|(_, range)| *range);
                 found.and_then(|(lo, hi)| EvenBins::new(lo, hi, bins)).map_or(Partial::Nothing, Partial::Bins)
             }
             Round::Refine => {
-                let wanted = state.wanted.iter().find(|wanted| wanted.of == count.of);
-                let dtype = plan.dtype_of(count.of);
+                let wanted = state.wanted.iter().find(|wanted| wanted.image == count.image);
+                let dtype = plan.dtype(count.image);
                 let empty = wanted.and_then(|w| Refine::new(dtype, w.bits, w.prefixes.clone()));
                 empty.map_or(Partial::Nothing, Partial::Refine)
             }
@@ -85,23 +85,11 @@ impl Partial {
     }
 }
 
-/// Counts the voxels of a block for every count of the pass that looks at `of`, each in its place among `partials`.
-pub(crate) fn add(
-    plan: &Plan,
-    pass: &Pass,
-    of: Counted,
-    image: &AnyVolume,
-    block: Region,
-    state: &State,
-    partials: &mut Vec<Partial>,
-) {
-    partials.resize(pass.counts.len(), Partial::Nothing);
-    for (count, partial) in pass.counts.iter().zip(partials) {
-        if count.of == of {
-            *partial = Partial::empty(plan, count, state);
-            partial.add(image, block);
-        }
-    }
+/// Counts the voxels of a block.
+pub(crate) fn of_block(plan: &Plan, count: &Count, image: &AnyVolume, block: Region, state: &State) -> Partial {
+    let mut partial = Partial::empty(plan, count, state);
+    partial.add(image, block);
+    partial
 }
 
 /// Joins the partial histograms of a stage's segments; one for each count of the pass.
@@ -112,7 +100,7 @@ pub(crate) async fn join(
     state: &State,
     keys: &[String],
 ) -> Result<Vec<Partial>> {
-    let mut joined: Vec<Partial> = pass.counts.iter().map(|count| Partial::empty(plan, count, state)).collect();
+    let mut joined: Vec<Partial> = pass.counts().map(|count| Partial::empty(plan, &count, state)).collect();
     for key in keys {
         let file = Reader::open(store, key).await?;
         for (partial, more) in joined.iter_mut().zip(read(&file, pass).await?) {
@@ -123,8 +111,8 @@ pub(crate) async fn join(
 }
 
 async fn read(file: &Reader, pass: &Pass) -> Result<Vec<Partial>> {
-    let mut partials = Vec::with_capacity(pass.counts.len());
-    for (i, count) in pass.counts.iter().enumerate() {
+    let mut partials = Vec::new();
+    for (i, count) in pass.counts().enumerate() {
         let bytes = file.require(Tag::Tally, i as u64).await?;
         partials.push(
             Partial::decode(count.round, &bytes).ok_or_else(|| file.damaged("a histogram in it can't be decoded"))?,
@@ -138,16 +126,16 @@ async fn history(
     store: &Store,
     plan: &Plan,
     last: usize,
-    of: Counted,
+    image: usize,
 ) -> Result<(Tally, Option<EvenBins>, Vec<Refine>)> {
     let (mut tally, mut bins, mut refined) = (None, None, Vec::new());
     for stage in &plan.stages[..=last] {
         let StageKind::Map(pass) = &stage.kind else { continue };
-        if !pass.counts.iter().any(|count| count.of == of) {
+        if !pass.counts().any(|count| count.image == image) {
             continue;
         }
         let file = Reader::open(store, &layout::digest(&stage.fingerprint)).await?;
-        for (count, partial) in pass.counts.iter().zip(read(&file, pass).await?).filter(|(count, _)| count.of == of) {
+        for (count, partial) in pass.counts().zip(read(&file, pass).await?).filter(|(count, _)| count.image == image) {
             match partial {
                 Partial::Tally(t) => tally = Some(*t),
                 Partial::Bins(b) => bins = Some(b),
@@ -160,20 +148,18 @@ async fn history(
     Ok((tally, bins, refined))
 }
 
-/// What is asked of the ranks of an image.
-fn percents(plan: &Plan, of: Counted) -> Vec<f64> {
-    let op = match of {
-        Counted::Input => 0,
-        Counted::Before(op) => op,
+/// What is asked of the ranks of an image: by the threshold that waits for it, and by the report.
+fn percents(plan: &Plan, image: usize) -> Vec<f64> {
+    let chosen = match plan.choice(image) {
+        Some(Choice::Percentile(p)) => Some(p),
+        _ => None,
     };
-    match plan.choice(op) {
-        Some(Choice::Percentile(p)) => vec![p],
-        _ => PERCENTS.map(f64::from).to_vec(),
-    }
+    let reported = (image == plan.measured).then(|| PERCENTS.map(f64::from));
+    chosen.into_iter().chain(reported.into_iter().flatten()).collect()
 }
 
-fn search(plan: &Plan, of: Counted, tally: &Tally, refined: &[Refine]) -> Result<Option<PercentileSearch>> {
-    let mut search = PercentileSearch::new(tally, &percents(plan, of));
+fn search(plan: &Plan, image: usize, tally: &Tally, refined: &[Refine]) -> Result<Option<PercentileSearch>> {
+    let mut search = PercentileSearch::new(tally, &percents(plan, image));
     for pass in refined {
         let next =
             search.map(|s| s.refined(pass).ok_or_else(|| Error::internal("a refining pass counted other ranks")));
@@ -187,30 +173,30 @@ fn search(plan: &Plan, of: Counted, tally: &Tally, refined: &[Refine]) -> Result
 /// # Errors
 /// Data when a threshold is to be chosen and no voxel is finite.
 pub(crate) async fn decide(store: &Store, plan: &Plan, stage: usize, pass: &Pass, state: &mut State) -> Result<()> {
-    for count in &pass.counts {
-        let (tally, bins, refined) = history(store, plan, stage, count.of).await?;
+    for count in pass.counts() {
+        let (tally, bins, refined) = history(store, plan, stage, count.image).await?;
         let later = |round: fn(&Round) -> bool| {
             plan.stages[stage + 1..].iter().any(|s| match &s.kind {
-                StageKind::Map(p) => p.counts.iter().any(|c| c.of == count.of && round(&c.round)),
+                StageKind::Map(p) => p.counts().any(|c| c.image == count.image && round(&c.round)),
                 _ => false,
             })
         };
-        state.ranges.retain(|(of, _)| *of != count.of);
+        state.ranges.retain(|(image, _)| *image != count.image);
         let wants_bins = later(|round| matches!(round, Round::Bins(_)));
         // Values that have a count each need no bins.
         if let (true, None, Some((lo, hi))) = (wants_bins, tally.values(), tally.range()) {
-            state.ranges.push((count.of, (lo.to_f64(), hi.to_f64())));
+            state.ranges.push((count.image, (lo.to_f64(), hi.to_f64())));
         }
-        state.wanted.retain(|wanted| wanted.of != count.of);
+        state.wanted.retain(|wanted| wanted.image != count.image);
         if later(|round| *round == Round::Refine) {
-            let wanted = search(plan, count.of, &tally, &refined)?.and_then(|s| s.wanted());
+            let wanted = search(plan, count.image, &tally, &refined)?.and_then(|s| s.wanted());
             state.wanted.extend(wanted.map(|w| Wanted {
-                of: count.of,
+                image: count.image,
                 bits: w.bits(),
                 prefixes: w.prefixes().to_vec(),
             }));
         }
-        choose(plan, count.of, &tally, bins.as_ref(), &refined, state)?;
+        choose(plan, count.image, &tally, bins.as_ref(), &refined, state)?;
     }
     Ok(())
 }
@@ -218,16 +204,12 @@ pub(crate) async fn decide(store: &Store, plan: &Plan, stage: usize, pass: &Pass
 /// Chooses the threshold that waits for this image, once everything it needs is known.
 fn choose(
     plan: &Plan,
-    of: Counted,
+    op: usize,
     tally: &Tally,
     bins: Option<&EvenBins>,
     refined: &[Refine],
     state: &mut State,
 ) -> Result<()> {
-    let op = match of {
-        Counted::Input => 0,
-        Counted::Before(op) => op,
-    };
     let Some(by) = plan.choice(op) else { return Ok(()) };
     if tally.finite() == 0 {
         let method = match by {
@@ -248,22 +230,32 @@ fn choose(
             (None, None) => None,
         },
         Choice::Percentile(_) => {
-            search(plan, of, tally, refined)?.and_then(|s| s.values()).and_then(|values| values.first().copied())
+            search(plan, op, tally, refined)?.and_then(|s| s.values()).and_then(|values| values.first().copied())
         }
     };
     state.thresholds.extend(chosen.map(|t| (op, t)));
     Ok(())
 }
 
-/// What is written about the input.
+/// What is written about the measured image.
 pub(crate) async fn report(store: &Store, plan: &Plan) -> Result<HistogramReport> {
-    let (tally, bins, refined) = history(store, plan, plan.stages.len() - 1, Counted::Input).await?;
-    // Only a job that measures goes on to even bins and exact ranks of the input; what a threshold asked for on the
-    // way is its own.
-    let measured = matches!(plan.ending, crate::plan::Ending::Measure);
-    let exact = match (&bins, search(plan, Counted::Input, &tally, &refined)?) {
-        (Some(bins), Some(search)) if measured => HistogramReport::from_even_bins("input", &tally, bins, &search),
-        _ => None,
-    };
-    Ok(exact.unwrap_or_else(|| HistogramReport::from_tally("input", &tally)))
+    let (image, of) = (plan.measured, plan.measured_name());
+    let (tally, bins, refined) = history(store, plan, plan.stages.len() - 1, image).await?;
+    let search = search(plan, image, &tally, &refined)?;
+    // Even bins are those of a job that only measures; bins that a threshold asked for on the way are its own.
+    if let (Some(bins), Some(search), true) = (&bins, &search, plan.ops.is_empty())
+        && let Some(report) = HistogramReport::from_even_bins(of, &tally, bins, search)
+    {
+        return Ok(report);
+    }
+    let report = HistogramReport::from_tally(of, &tally);
+    // A threshold's own percentile comes before those of the report.
+    let exact = search.and_then(|search| search.values()).and_then(|values| {
+        let own = values.len().checked_sub(PERCENTS.len())?;
+        values[own..].try_into().ok()
+    });
+    Ok(match exact {
+        Some(exact) => report.with_exact(exact),
+        None => report,
+    })
 }

@@ -13,7 +13,7 @@ mod read;
 use crate::array::OmeVersion;
 use crate::fault::Fault;
 use crate::pyramid::Levels;
-use crate::step::{Connectivity, Mode, Number, PerAxis, Rule, Step};
+use crate::step::{Connectivity, Contacts, JobStep, Mode, Number, PerAxis, Rule, Step};
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub struct Job {
     pub output: Option<String>,
     /// What is done to the image, in order; without any, the image is only measured.
     #[serde(default)]
-    pub steps: Vec<Step>,
+    pub steps: Vec<JobStep>,
     /// Which level of a multiscale image to read, 0 being the finest.
     #[serde(default)]
     pub level: usize,
@@ -49,9 +49,70 @@ pub struct Job {
     /// Crops the input first, as numpy slices, one for each axis: "0:100,:,:". The answers are those of the crop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Crop>,
+    /// The image whose values object statistics read: the URL of an array of the input's shape, or the name of a saved
+    /// image; by default the input, and none when the input itself holds the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intensity: Option<String>,
+    /// URL of a mask, bool or integers, of the input's shape: where it is 0 is background, left out of all statistics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<String>,
+    /// What histogram.json describes: input, or the name of a saved image.
+    #[serde(default)]
+    pub histogram: Measured,
+    /// exact: reads the measured image again where that is needed to know the percentiles to the last bit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percentiles: Option<Percentiles>,
     /// How image outputs are stored.
     #[serde(default)]
     pub write: Write,
+}
+
+/// What `histogram.json` describes. Written `input`, or as a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum Measured {
+    /// The input.
+    #[default]
+    Input,
+    /// What a step saves under this name.
+    Saved(String),
+}
+
+impl From<String> for Measured {
+    fn from(name: String) -> Self {
+        if name == "input" { Self::Input } else { Self::Saved(name) }
+    }
+}
+
+impl From<Measured> for String {
+    fn from(measured: Measured) -> Self {
+        match measured {
+            Measured::Input => "input".to_owned(),
+            Measured::Saved(name) => name,
+        }
+    }
+}
+
+/// How precise the percentiles of the histogram are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Percentiles {
+    /// To the last bit, at the price of further passes over wide types.
+    Exact,
+}
+
+impl std::str::FromStr for Percentiles {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "exact" => Ok(Self::Exact),
+            other => Err(Error::invalid(format!("percentiles takes exact, but got {other}"))
+                .hint("leave it out for what one pass can tell, with a bound")),
+        }
+    }
 }
 
 /// How image outputs are stored.
@@ -201,6 +262,10 @@ impl Job {
             time: None,
             series: None,
             region: None,
+            intensity: None,
+            mask: None,
+            histogram: Measured::Input,
+            percentiles: None,
             write: Write::default(),
         }
     }
@@ -237,6 +302,11 @@ impl Job {
         }
         for (index, step) in self.steps.iter().enumerate() {
             read::check_step(step, index).map_err(|fault| fault.under("/steps"))?;
+            let earlier = self.steps[..index].iter().position(|other| other.save.is_some() && other.save == step.save);
+            if let (Some(earlier), Some(name)) = (earlier, &step.save) {
+                let message = format!("steps {} and {} both save as {name}", earlier + 1, index + 1);
+                return Err(Fault::new(format!("/steps/{index}/save"), message).hint("give each its own name"));
+            }
         }
         self.write.check()
     }
@@ -245,7 +315,9 @@ impl Job {
     /// written in one, so that two jobs that mean the same have the same text. What a run's identity is hashed from.
     pub fn canonical_json(&self) -> String {
         let mut job = self.clone();
-        job.steps = job.steps.into_iter().map(canonical_step).collect();
+        for entry in &mut job.steps {
+            entry.step = canonical_step(entry.step.clone());
+        }
         job.region = job.region.filter(|crop| !crop.is_whole());
         job.write.chunks = job.write.chunks.canonical();
         job.write.shards = match job.write.used_shards() {
@@ -261,6 +333,12 @@ fn canonical_step(mut step: Step) -> Step {
     let beyond = |mode, value: Option<Number>| match mode {
         Mode::Constant => value.or(Some(Number(0.0))),
         _ => None,
+    };
+    // 4 and 8 are for planar images only, where they mean what 6 and 26 mean.
+    let neighbours = |connectivity: Connectivity| match connectivity {
+        Connectivity::Four => Connectivity::Six,
+        Connectivity::Eight => Connectivity::TwentySix,
+        other => other,
     };
     match &mut step {
         Step::Rescale(rescale) => rescale.add += 0.0,
@@ -278,15 +356,13 @@ fn canonical_step(mut step: Step) -> Step {
             Rule::Otsu => {}
         },
         Step::Label(label) => {
-            // 4 and 8 are for planar images only, where they mean what 6 and 26 mean.
-            label.connectivity = match label.connectivity {
-                Connectivity::Four => Connectivity::Six,
-                Connectivity::Eight => Connectivity::TwentySix,
-                other => other,
-            };
+            label.connectivity = neighbours(label.connectivity);
+            label.contacts = Contacts(label.contacts.0.map(neighbours));
             label.min_voxels = label.min_voxels.max(1);
         }
-        Step::Cast(_) | Step::Objects(_) => {}
+        Step::FillHoles(fill) => fill.connectivity = neighbours(fill.connectivity),
+        Step::Objects(objects) => objects.contacts = Contacts(objects.contacts.0.map(neighbours)),
+        Step::Cast(_) => {}
         Step::Erode(_) | Step::Dilate(_) | Step::Open(_) | Step::Close(_) => {}
     }
     step

@@ -1,7 +1,8 @@
 //! Every key a run reads or writes below its output, built here and nowhere else.
 //!
 //! ```text
-//! labels.zarr/  result.zarr/  objects.parquet  histogram.json  run.json      what the user opens
+//! labels.zarr/  result.zarr/  objects.parquet  contacts.parquet  histogram.json  run.json      what the user opens
+//! <name>.zarr/  <name>.parquet  <name>-contacts.parquet                                        what a step saved
 //! .voxmill/plan.json                                  created once; two plans never share an output
 //! .voxmill/lock                                       held by the one coordinator
 //! .voxmill/receipts/<stage fingerprint>/<first unit>  created once, after the data it speaks of
@@ -31,6 +32,8 @@ pub const LABELS: &str = "labels.zarr";
 pub const IMAGE: &str = "result.zarr";
 /// The object table.
 pub const OBJECTS: &str = "objects.parquet";
+/// Which objects touch.
+pub const CONTACTS: &str = "contacts.parquet";
 /// The histogram and statistics of the input.
 pub const HISTOGRAM: &str = "histogram.json";
 /// Provenance.
@@ -69,14 +72,30 @@ pub fn digest(stage: &str) -> String {
     format!("{SCRATCH}/{stage}/digest")
 }
 
-/// The array a stage leaves for the next one (before a barrier, where that is cheaper than computing it again).
-pub fn spilled_array(stage: &str) -> String {
-    format!("{SCRATCH}/{stage}/array")
+/// The array of an image that is kept for later stages only (before a barrier, where that is cheaper than computing it
+/// again, and after the labels of a step have been merged).
+pub fn scratch_image(plan: &str, image: usize) -> String {
+    format!("{SCRATCH}/{plan}/image-{image}")
 }
 
 /// Working files of a unit that did not fit in memory; gone when the unit is done.
 pub fn overflow(stage: &str, unit: u64) -> String {
     format!("{SCRATCH}/{stage}/overflow-{unit:012}")
+}
+
+/// The group of a saved image.
+pub fn saved_group(name: &str) -> String {
+    format!("{name}.zarr")
+}
+
+/// The object table of a saved step.
+pub fn saved_objects(name: &str) -> String {
+    format!("{name}.parquet")
+}
+
+/// The contacts of a saved step.
+pub fn saved_contacts(name: &str) -> String {
+    format!("{name}-contacts.parquet")
 }
 
 /// The array of level `level` in an output group.

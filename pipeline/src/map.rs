@@ -1,4 +1,4 @@
-//! The passes over the voxels: read a block and what surrounds it, run the ops, leave what the pass leaves.
+//! The passes over the voxels: read a block and what surrounds it, run the ops, leave on the way what the pass leaves.
 //!
 //! Reading goes part by part, so that raw and decoded bytes of a whole block never lie beside each other, and the next
 //! part is fetched while one is decoded. All arithmetic runs under one of the stage's compute permits; what waits for
@@ -7,19 +7,21 @@
 pub(crate) mod labels;
 mod read;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use tokio::sync::SemaphorePermit;
-use voxel::{AnyVolume, Region};
+use voxel::{AnyVolume, Dtype, Region, Volume};
 
 use crate::array::ArraySpec;
 use crate::count::{self, Partial};
-use crate::op::{self, Op};
-use crate::plan::{Counted, Leaves, Pass, Source};
+use crate::op::Op;
+use crate::plan::{Intensity, Leaf, Pass, Plan, Stored};
 use crate::reduce::Contribution;
+use crate::state::State;
 use crate::store::Version;
 use crate::task::{Gate, Worker, Written};
-use crate::{Error, Result, layout};
+use crate::{Error, Result};
 
 /// What one unit gave, for the segment's receipt.
 #[derive(Default)]
@@ -27,8 +29,8 @@ pub(crate) struct Done {
     pub(crate) written: Vec<Written>,
     pub(crate) read: BTreeMap<String, Version>,
     pub(crate) missing_chunks: u64,
-    pub(crate) contribution: Option<Contribution>,
-    pub(crate) objects: Option<u64>,
+    pub(crate) contributions: Vec<Contribution>,
+    pub(crate) rows: Option<u64>,
     pub(crate) partials: Vec<Partial>,
 }
 
@@ -37,88 +39,149 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
     let plan = &worker.plan;
     let mut done = Done::default();
     let block = plan.grid.region(unit);
-    let rim = usize::from(matches!(pass.leaves, Leaves::Labels | Leaves::Rows));
-    let ops = plan.ops_of(pass);
-    let regions = op::regions(ops, block.grown([rim; 3], plan.extent.shape), plan.extent);
-    let wants_intensity = pass.leaves == Leaves::Labels && plan.intensity().is_some();
+    let regions = plan.regions(pass, block);
+    let beside = beside(plan, pass);
+    let mut intensity = match beside {
+        Some(Beside::Image(image)) => Some(read::image(worker, gate, image, block, &mut done).await?),
+        Some(Beside::Other) => Some(read::intensity(worker, gate, block, &mut done).await?),
+        Some(Beside::OnTheWay(_)) | None => None,
+    };
+    let mask = match plan.mask_region(pass, &regions, block) {
+        Some(region) => Some(read::mask(worker, gate, region, &mut done).await?),
+        None => None,
+    };
+    let mut image = Some(read::image(worker, gate, pass.from, regions[0], &mut done).await?);
+    let state = worker.state_before(stage).await?;
 
-    let (mut input, mut spilled) = (None, None);
-    match pass.source {
-        Source::Input => input = Some(read::input(worker, gate, regions[0], &mut done).await?),
-        Source::Stage(index) => {
-            spilled = Some(read::spilled(worker, gate, index, regions[0]).await?);
-            if wants_intensity || pass.counts.iter().any(|c| c.of == Counted::Input) {
-                input = Some(read::input(worker, gate, block, &mut done).await?);
+    let mut permit = Some(gate.compute().await?);
+    for (i, number) in (pass.from..=pass.to).enumerate() {
+        let Some(mut here) = image.take() else { break };
+        if beside == Some(Beside::OnTheWay(number)) {
+            intensity = Some(tokio::task::block_in_place(|| here.cropped(block)));
+        }
+        let last = number == pass.to;
+        let leaves: Vec<Leaf> = pass.leaves.iter().copied().filter(|leaf| leaf.image() == number).collect();
+        let mut whole = Some(here);
+        for (n, leaf) in leaves.iter().enumerate() {
+            let Some(image) = &mut whole else { break };
+            match leaf {
+                Leaf::Count(wanted) => {
+                    let partial = tokio::task::block_in_place(|| match &mask {
+                        Some(mask) => {
+                            let inside = voxel::mask::inside(image, mask, block);
+                            count::of_block(plan, wanted, &inside, inside.region(), &state)
+                        }
+                        None => count::of_block(plan, wanted, image, block, &state),
+                    });
+                    done.partials.push(partial);
+                }
+                Leaf::Image(_) => {
+                    let Some(stored) = plan.stored(number) else {
+                        return Err(Error::internal("a pass leaves an image that the plan does not name"));
+                    };
+                    let held = match permit.take() {
+                        Some(held) => held,
+                        None => gate.compute().await?,
+                    };
+                    // With the last thing left of the last image, the image itself can go.
+                    let voxels = match last && n + 1 == leaves.len() {
+                        true => whole.take().map(Cow::Owned),
+                        false => whole.as_ref().map(Cow::Borrowed),
+                    };
+                    done.written.extend(write(worker, gate, held, &state, stored, voxels, block).await?);
+                }
+                Leaf::Labels { .. } | Leaf::Rows { .. } | Leaf::Contacts { .. } => {
+                    if permit.is_none() {
+                        permit = Some(gate.compute().await?);
+                    }
+                    if let Some(mask) = &mask {
+                        tokio::task::block_in_place(|| voxel::mask::within(image, mask));
+                    }
+                    let left = labels::Left { worker, leaf, unit, image, intensity: intensity.as_ref() };
+                    done.contributions.extend(left.write().await?);
+                }
             }
         }
-    }
-
-    let chosen = worker.state_before(stage).await?;
-    let permit = gate.compute().await?;
-    let (image, intensity, partials) = tokio::task::block_in_place(|| {
-        let mut partials = Vec::new();
-        if let Some(input) = &input {
-            count::add(plan, pass, Counted::Input, input, block, &chosen, &mut partials);
+        if last {
+            break;
         }
-        let intensity = match (&input, &spilled) {
-            (Some(input), None) if wants_intensity => Some(input.cropped(block)),
-            (Some(_), Some(_)) if wants_intensity => input.take().map(|input| input.into_cropped(block)),
-            _ => None,
-        };
-        let start = spilled.or(input).ok_or_else(|| Error::internal("a pass read nothing"))?;
-        let image = run(ops, pass.ops.0, start, &regions, worker, &chosen.thresholds);
-        count::add(plan, pass, Counted::Before(pass.ops.1), &image, block, &chosen, &mut partials);
-        Ok::<_, Error>((image, intensity, partials))
-    })?;
-    done.partials = partials;
-    match pass.leaves {
-        Leaves::Nothing => {}
-        Leaves::Labels => done.contribution = Some(labels::leave(worker, stage, unit, image, intensity).await?),
-        Leaves::Rows => done.contribution = Some(labels::leave_rows(worker, stage, unit, image).await?),
-        Leaves::Array | Leaves::Image => {
-            let (group, spec) = match (&plan.output, pass.leaves) {
-                (Some(output), Leaves::Image) => (layout::level(&output.group, 0), output.spec.clone()),
-                _ => plan.spilled_spec(stage).ok_or_else(|| Error::internal("the stage leaves no array"))?,
-            };
-            let written = write(worker, gate, permit, &group, &spec, image, block).await?;
-            // Arrays between stages go with the scratch; only what the user keeps is accounted for.
-            done.written = if pass.leaves == Leaves::Image { written } else { Vec::new() };
+        if permit.is_none() {
+            permit = Some(gate.compute().await?);
         }
+        let Some(voxels) = whole.take() else { return Err(Error::internal("an image was given away too early")) };
+        here = tokio::task::block_in_place(|| {
+            let op = &plan.ops[number];
+            apply(plan, op, number, voxels, regions[i + 1], mask.as_ref(), &state)
+        });
+        image = Some(here);
     }
     Ok(done)
 }
 
-/// Runs a chain; `first` is the number of its first op in the plan.
-fn run(
-    ops: &[Op],
-    first: usize,
-    start: AnyVolume,
-    regions: &[Region],
-    worker: &Worker,
-    thresholds: &BTreeMap<usize, f64>,
-) -> AnyVolume {
-    let mut image = start;
-    for (i, op) in ops.iter().enumerate() {
-        let chosen = thresholds.get(&(first + i)).copied();
-        image = op.apply(image, regions[i + 1], worker.plan.extent, chosen);
-    }
-    image
+/// Where a pass that measures finds its intensities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// Among the images it computes, under this number.
+    OnTheWay(usize),
+    /// In an image that an earlier stage left, or the input.
+    Image(usize),
+    /// In another array.
+    Other,
 }
 
-/// Encodes and writes the objects of an array that lie in `region`, a whole number of them. `permit` is the one under
-/// which the image was made: the first object is encoded before anybody else computes, and with the last one the image
-/// goes, so that of a block of one object nothing but its bytes waits for the store.
+/// Where the intensities of a pass come from; `None` when it wants none.
+pub(crate) fn beside(plan: &Plan, pass: &Pass) -> Option<Beside> {
+    let measures = |leaf: &Leaf| match leaf {
+        Leaf::Labels { step } | Leaf::Rows { step } => plan.intensity_dtype(*step).is_some(),
+        _ => false,
+    };
+    pass.leaves.iter().any(measures).then_some(())?;
+    Some(match plan.intensity {
+        Intensity::Other(_) => Beside::Other,
+        Intensity::Image(image) if (pass.from..=pass.to).contains(&image) => Beside::OnTheWay(image),
+        Intensity::Image(image) => Beside::Image(image),
+    })
+}
+
+/// Runs one op; where there is a mask, what lies outside is background before and after it.
+fn apply(
+    plan: &Plan,
+    op: &Op,
+    number: usize,
+    image: AnyVolume,
+    out: Region,
+    mask: Option<&Volume<bool>>,
+    state: &State,
+) -> AnyVolume {
+    let mut image = image;
+    if let (Some(mask), true) = (mask, op.takes_foreground()) {
+        voxel::mask::within(&mut image, mask);
+    }
+    let mut result = op.apply(image, out, plan.extent, state.thresholds.get(&number).copied());
+    if let (Some(mask), true) = (mask, op.gives_foreground()) {
+        voxel::mask::within(&mut result, mask);
+    }
+    result
+}
+
+/// Encodes and writes the objects of a stored image that lie in `region`, a whole number of them, under each of its
+/// names. `permit` is the one under which the image was made: the first object is encoded before anybody else computes,
+/// and with the last one an image that is owned goes, so that of a block of one object nothing but its bytes waits for
+/// the store.
 pub(crate) async fn write<'a>(
     worker: &Worker,
     gate: &'a Gate,
     permit: SemaphorePermit<'a>,
-    array: &str,
-    spec: &ArraySpec,
-    image: AnyVolume,
+    state: &State,
+    stored: &Stored,
+    image: Option<Cow<'_, AnyVolume>>,
     region: Region,
 ) -> Result<Vec<Written>> {
+    let plan = &worker.plan;
+    let spec = ArraySpec { dtype: state.dtype(plan, stored.image), ..stored.spec.clone() };
+    let (arrays, kept) = (plan.arrays_of(stored), !stored.groups.is_empty());
     let mut written = Vec::new();
-    let (mut permit, mut image) = (Some(permit), Some(image));
+    let (mut permit, mut image) = (Some(permit), image);
     let mut objects = spec.objects_in(region).peekable();
     while let Some(object) = objects.next() {
         let held = match permit.take() {
@@ -126,13 +189,24 @@ pub(crate) async fn write<'a>(
             None => gate.compute().await?,
         };
         let Some(voxels) = &image else { break };
-        let bytes = tokio::task::block_in_place(|| spec.encode_object(voxels, object))?;
+        let bytes = tokio::task::block_in_place(|| match voxels.dtype() == spec.dtype {
+            true => spec.encode_object(voxels, object),
+            // Labels that turned out to be few enough for uint32.
+            false => spec.encode_object(&narrowed(voxels, spec.object_region(object), spec.dtype), object),
+        })?;
         image = image.filter(|_| objects.peek().is_some());
         drop(held);
-        let key = format!("{array}/{}", spec.key(object));
         let (len, crc32c) = (bytes.len() as u64, crc32c::crc32c(&bytes));
-        worker.store.put(&key, bytes).await?;
-        written.push(Written { key, bytes: len, crc32c });
+        for array in &arrays {
+            let key = format!("{array}/{}", spec.key(object));
+            worker.store.put(&key, bytes.clone()).await?;
+            // Images between stages go with the scratch; only what the user keeps is accounted for.
+            written.extend(kept.then_some(Written { key, bytes: len, crc32c }));
+        }
     }
     Ok(written)
+}
+
+fn narrowed(image: &AnyVolume, region: Region, dtype: Dtype) -> AnyVolume {
+    voxel::filter::cast(image.cropped(region), region, dtype)
 }

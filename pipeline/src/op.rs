@@ -1,17 +1,18 @@
 //! Ops: the steps of a job as the kernels of `voxel` take them, and the arithmetic of running several in one pass.
 //!
 //! A [`Step`] is what the user wrote; an [`Op`] is what the plan carries, with taps computed and radii resolved, so that
-//! every worker runs the very same numbers. `label` and `objects` are no ops: they end a chain and belong to
-//! `map` and [`reduce`](crate::reduce).
+//! every worker runs the very same numbers. `label` and `fill_holes` need the whole image: a chain ends before them, and
+//! what they do belongs to `map` and [`reduce`](crate::reduce). `objects` leaves the image as it is.
 
 use serde::{Deserialize, Serialize};
 use voxel::filter::{self, Boundary};
+use voxel::label::Connectivity;
 use voxel::morphology::{self, Ball, Outside};
 use voxel::threshold::{self, Threshold};
 use voxel::{AnyVolume, Dtype, Extent, Region};
 
-use crate::Result;
 use crate::step::{self, Rule, Step};
+use crate::{Error, Result};
 
 /// One step of a chain, ready to run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,36 @@ pub enum Op {
     Open(Element),
     /// Dilates, then erodes.
     Close(Element),
+    /// Fills background that does not reach the border of the volume.
+    #[serde(rename = "fill_holes")]
+    FillHoles {
+        /// Of the background.
+        connectivity: Connectivity,
+    },
+    /// Numbers objects.
+    Label(Label),
+    /// Measures the objects that the values name.
+    Objects {
+        /// Which neighbours are contacts, if they are wanted.
+        contacts: Option<Connectivity>,
+    },
+}
+
+/// What makes an object, and which are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Label {
+    /// Which voxels are neighbours.
+    pub connectivity: Connectivity,
+    /// Smaller objects are dropped.
+    pub min_voxels: u64,
+    /// Larger objects are dropped.
+    pub max_voxels: u64,
+    /// Objects at the border of the volume are dropped.
+    pub clear_border: bool,
+    /// Which neighbours are contacts, if they are wanted.
+    pub contacts: Option<Connectivity>,
+    /// The widest type that labels of so many voxels may need.
+    pub dtype: Dtype,
 }
 
 /// Where a threshold cuts.
@@ -73,8 +104,9 @@ pub struct Element {
 }
 
 impl Op {
-    /// The op of a step, or `None` for the steps that end a chain.
-    pub fn compile(step: &Step, planar: bool) -> Result<Option<Op>> {
+    /// The op of a step, for an image of this extent.
+    pub fn compile(step: &Step, extent: Extent) -> Result<Op> {
+        let planar = extent.planar;
         let element = |m: &step::Morphology| Element {
             ball: Ball { radius: m.ball },
             outside: match m.outside {
@@ -82,7 +114,7 @@ impl Op {
                 step::Outside::Zero => Outside::Zero,
             },
         };
-        Ok(Some(match step {
+        Ok(match step {
             Step::Rescale(r) => {
                 Op::Rescale(filter::Rescale { multiply: r.multiply, divide: r.divide, add: r.add, invert: r.invert })
             }
@@ -99,8 +131,52 @@ impl Op {
             Step::Dilate(m) => Op::Dilate(element(m)),
             Step::Open(m) => Op::Open(element(m)),
             Step::Close(m) => Op::Close(element(m)),
-            Step::Label(_) | Step::Objects(_) => return Ok(None),
-        }))
+            Step::FillHoles(f) => Op::FillHoles { connectivity: neighbours(f.connectivity, planar)? },
+            Step::Label(l) => Op::Label(Label {
+                connectivity: neighbours(l.connectivity, planar)?,
+                min_voxels: l.min_voxels,
+                max_voxels: l.max_voxels.unwrap_or(u64::MAX),
+                clear_border: l.clear_border,
+                contacts: l.contacts.0.map(|c| neighbours(c, planar)).transpose()?,
+                // At most every other voxel is an object of its own.
+                dtype: match (extent.region().voxels() as u64).div_ceil(2) > u64::from(u32::MAX) {
+                    true => Dtype::U64,
+                    false => Dtype::U32,
+                },
+            }),
+            Step::Objects(o) => Op::Objects { contacts: o.contacts.0.map(|c| neighbours(c, planar)).transpose()? },
+        })
+    }
+
+    /// Whether its result is known only when all blocks have been joined, so that no chain runs over it.
+    pub fn is_merged(&self) -> bool {
+        matches!(self, Op::Label(_) | Op::FillHoles { .. })
+    }
+
+    /// Whether it asks which voxels are foreground.
+    pub fn takes_foreground(&self) -> bool {
+        match self {
+            Op::Erode(_) | Op::Dilate(_) | Op::Open(_) | Op::Close(_) => true,
+            Op::FillHoles { .. } | Op::Label(_) | Op::Objects { .. } => true,
+            Op::Rescale(_) | Op::Cast { .. } | Op::Gaussian(_) | Op::Median(_) | Op::Threshold(_) => false,
+        }
+    }
+
+    /// Whether it says which voxels are foreground.
+    pub fn gives_foreground(&self) -> bool {
+        match self {
+            Op::Threshold(_) | Op::Erode(_) | Op::Dilate(_) | Op::Open(_) | Op::Close(_) => true,
+            Op::FillHoles { .. } | Op::Label(_) => true,
+            Op::Rescale(_) | Op::Cast { .. } | Op::Gaussian(_) | Op::Median(_) | Op::Objects { .. } => false,
+        }
+    }
+
+    /// Which neighbours are contacts, where they are wanted.
+    pub fn contacts(&self) -> Option<Connectivity> {
+        match self {
+            Op::Label(Label { contacts, .. }) | Op::Objects { contacts } => *contacts,
+            _ => None,
+        }
     }
 
     /// The step's name.
@@ -115,6 +191,9 @@ impl Op {
             Op::Dilate(_) => "dilate",
             Op::Open(_) => "open",
             Op::Close(_) => "close",
+            Op::FillHoles { .. } => "fill_holes",
+            Op::Label(_) => "label",
+            Op::Objects { .. } => "objects",
         }
     }
 
@@ -122,6 +201,7 @@ impl Op {
     pub fn halo(&self, extent: Extent) -> [usize; 3] {
         match self {
             Op::Rescale(_) | Op::Cast { .. } | Op::Threshold(_) => [0; 3],
+            Op::FillHoles { .. } | Op::Label(_) | Op::Objects { .. } => [0; 3],
             Op::Gaussian(g) => g.halo(),
             Op::Median(m) => m.halo(),
             Op::Erode(e) | Op::Dilate(e) => e.ball.halo(extent),
@@ -136,6 +216,9 @@ impl Op {
             Op::Cast { dtype } => *dtype,
             Op::Median(_) => input,
             Op::Threshold(_) | Op::Erode(_) | Op::Dilate(_) | Op::Open(_) | Op::Close(_) => Dtype::Bool,
+            Op::FillHoles { .. } => Dtype::Bool,
+            Op::Label(label) => label.dtype,
+            Op::Objects { .. } => input,
         }
     }
 
@@ -152,6 +235,9 @@ impl Op {
             Op::Dilate(e) => morphology::dilate(input, out, extent, e.ball),
             Op::Open(e) => morphology::open(input, out, extent, e.ball, e.outside),
             Op::Close(e) => morphology::close(input, out, extent, e.ball, e.outside),
+            Op::Objects { .. } => input.into_cropped(out),
+            // No pass runs over these: see `is_merged`.
+            Op::FillHoles { .. } | Op::Label(_) => input.into_cropped(out),
         }
     }
 
@@ -165,6 +251,7 @@ impl Op {
             Op::Threshold(_) => threshold::peak_bytes(dtype, input, out),
             Op::Erode(e) | Op::Dilate(e) => e.ball.peak_bytes(dtype, input, out, extent),
             Op::Open(e) | Op::Close(e) => e.ball.peak_bytes_twice(dtype, input, out, extent),
+            Op::FillHoles { .. } | Op::Label(_) | Op::Objects { .. } => (input.voxels() + out.voxels()) * dtype.size(),
         }
     }
 
@@ -178,8 +265,16 @@ impl Op {
             Op::Median(m) => 2000.0 / m.size.iter().product::<usize>() as f64,
             Op::Erode(_) | Op::Dilate(_) => 40.0,
             Op::Open(_) | Op::Close(_) => 20.0,
+            // What merging and measuring take is counted with what a pass leaves.
+            Op::FillHoles { .. } | Op::Label(_) | Op::Objects { .. } => 1e6,
         }
     }
+}
+
+/// The kernel's connectivity for the one that was written.
+fn neighbours(connectivity: step::Connectivity, planar: bool) -> Result<Connectivity> {
+    let neighbours = connectivity.neighbours(planar)?;
+    neighbours.try_into().map_err(|e| Error::internal(format!("the job's connectivity is none of the kernel's: {e}")))
 }
 
 fn boundary(mode: step::Mode, value: Option<step::Number>) -> Boundary {
@@ -213,16 +308,6 @@ impl Cut {
     }
 }
 
-/// What each op of a chain reads so that the last one can give `out`: the first entry is what the chain reads, the
-/// last is `out` itself. Every region is clipped to the image, where the op's own boundary rule takes over.
-pub fn regions(ops: &[Op], out: Region, extent: Extent) -> Vec<Region> {
-    let mut regions = vec![out; ops.len() + 1];
-    for (i, op) in ops.iter().enumerate().rev() {
-        regions[i] = regions[i + 1].grown(op.halo(extent), extent.shape);
-    }
-    regions
-}
-
 /// The type after each op, starting with `input` itself.
 pub fn dtypes(ops: &[Op], input: Dtype) -> Vec<Dtype> {
     let mut dtypes = vec![input];
@@ -230,11 +315,4 @@ pub fn dtypes(ops: &[Op], input: Dtype) -> Vec<Dtype> {
         dtypes.push(op.output_dtype(dtypes[dtypes.len() - 1]));
     }
     dtypes
-}
-
-/// Bytes of voxels alive at once while a chain runs, its input and output included.
-pub fn chain_peak_bytes(ops: &[Op], input: Dtype, out: Region, extent: Extent) -> usize {
-    let (regions, dtypes) = (regions(ops, out, extent), dtypes(ops, input));
-    let steps = ops.iter().enumerate().map(|(i, op)| op.peak_bytes(dtypes[i], regions[i], regions[i + 1], extent));
-    steps.chain([regions[0].voxels() * input.size()]).max().unwrap_or(0)
 }

@@ -5,19 +5,23 @@
 //! label merge adds are stages over seams, groups and ranges. A stage is described by a few numbers, and its units by
 //! arithmetic, so the plan of a million blocks is as small as that of one.
 //!
-//! [`build`] turns a job and what is known of its input into a plan; [`memory`] says what every stage will hold.
+//! Images are numbered: image 0 is the input, image n what step n (from 1) gives, and what op number n (from 0) is given.
+//! A pass runs from one image to another and leaves something at images on its way.
+//!
+//! [`build`] turns a job and what is known of its input into a plan, [`lay`] lays its stages; [`memory`] says what every
+//! stage will hold.
 
 pub mod build;
+mod lay;
 pub mod memory;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use voxel::exact_sum::Kind;
-use voxel::label::Connectivity;
 use voxel::table::Columns;
 use voxel::{Dtype, Extent, Region};
 
-use crate::array::{ArraySpec, OmeVersion, Pick};
+use crate::array::{ArraySpec, GroupKind, Pick};
 use crate::grid::{Grid, Tree};
 use crate::job::Job;
 use crate::layout;
@@ -27,7 +31,7 @@ use crate::store::Store;
 use crate::{Error, Result};
 
 /// The version of the plan's own form; a worker refuses any other.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A job, ready to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,16 +48,22 @@ pub struct Plan {
     pub job: Job,
     /// What is read.
     pub input: Input,
+    /// Outside it is background, and left out of statistics.
+    pub mask: Option<Input>,
+    /// What object statistics read.
+    pub intensity: Intensity,
     /// The image as the steps see it: the input after `region`.
     pub extent: Extent,
     /// The blocks.
     pub grid: Grid,
-    /// The steps but for the last where it is `label` or `objects`.
+    /// The steps, in order.
     pub ops: Vec<Op>,
-    /// What the job ends with.
-    pub ending: Ending,
-    /// The image that is written.
-    pub output: Option<Output>,
+    /// The image that `histogram.json` describes.
+    pub measured: usize,
+    /// The images that are written, for the user or for later stages, in order.
+    pub images: Vec<Stored>,
+    /// The tables that are written.
+    pub tables: Vec<Table>,
     /// Shape of the label merge.
     pub merge: MergeSettings,
     /// What runs, in order.
@@ -79,34 +89,64 @@ pub struct Input {
     pub offset: [usize; 3],
 }
 
-/// What the last step leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ending {
-    /// A histogram only.
-    Measure,
-    /// An image.
-    Image,
-    /// Labels and their table.
-    Label {
-        /// Which voxels are neighbours.
-        connectivity: Connectivity,
-        /// Objects smaller than this are dropped.
-        min_voxels: u64,
-        /// Objects at the border of the volume are dropped.
-        clear_border: bool,
-    },
-    /// A table of the objects that the image's values name.
-    Objects,
+impl Input {
+    /// The box of it that holds `region` of the image.
+    pub fn region_of(&self, region: Region) -> Region {
+        region.shifted(self.offset)
+    }
 }
 
-/// An image a run writes. The element type of labels is settled when they have been counted.
+/// The image whose values object statistics read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Intensity {
+    /// One of the job's own.
+    Image(usize),
+    /// Another array of the input's shape.
+    Other(Input),
+}
+
+/// An image that is written. The element type of labels is settled when they have been counted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Output {
-    /// Key of its group.
-    pub group: String,
+pub struct Stored {
+    /// Which.
+    pub image: usize,
+    /// Keys of the groups the user finds it in; none when it is for later stages only.
+    pub groups: Vec<String>,
+    /// What a viewer takes it for.
+    pub kind: GroupKind,
     /// Shape, type, chunks, codec.
     pub spec: ArraySpec,
+}
+
+/// What a `label` or `objects` step measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TableId {
+    /// Index of the step.
+    pub step: usize,
+    /// What there is a row for.
+    pub of: Rows,
+}
+
+/// What there is a row for in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rows {
+    /// Each object.
+    Objects,
+    /// Each two objects that touch.
+    Contacts,
+}
+
+/// A table that is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Table {
+    /// Which.
+    pub id: TableId,
+    /// Its keys: a table may have two names.
+    pub keys: Vec<String>,
+    /// The type of the intensities in it, if it has any.
+    pub intensity: Option<Dtype>,
 }
 
 /// Shape of the label merge. Never changes a result.
@@ -143,24 +183,34 @@ pub struct Stage {
 pub enum StageKind {
     /// A pass over the voxels, block by block.
     Map(Pass),
-    /// Pairs of labels over the seams, block by block.
-    Seam,
-    /// Open objects joined, group by group of a level.
+    /// Pairs of a step's labels over the seams, block by block.
+    Seam {
+        /// The step.
+        step: usize,
+    },
+    /// Open objects of a step joined, group by group of a level.
     Up {
+        /// The step.
+        step: usize,
         /// Level in the tree.
         level: u32,
     },
-    /// Closed rows merged and ranked, range by range.
-    Rank,
+    /// Rows merged and ranked, range by range.
+    Rank(TableId),
     /// Final labels handed to the children, group by group of a level.
     Down {
+        /// The step.
+        step: usize,
         /// Level in the tree.
         level: u32,
     },
-    /// Final labels written, block by block.
-    Relabel,
-    /// The object table encoded, row group by row group.
-    Table,
+    /// What a step made of its labels written, block by block.
+    Relabel {
+        /// The step.
+        step: usize,
+    },
+    /// A table encoded, row group by row group.
+    Table(TableId),
     /// Everything published: one unit.
     Publish,
 }
@@ -168,59 +218,85 @@ pub enum StageKind {
 /// A pass over the voxels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pass {
-    /// What is read.
-    pub source: Source,
-    /// Which ops run: from, to (exclusive).
-    pub ops: (usize, usize),
-    /// What is counted on the way.
-    pub counts: Vec<Count>,
-    /// What is left behind.
-    pub leaves: Leaves,
+    /// The image it starts from. The input is read where it lies, any other where an earlier stage has put it.
+    pub from: usize,
+    /// The image it ends with; the ops between run.
+    pub to: usize,
+    /// What is left behind on the way.
+    pub leaves: Vec<Leaf>,
 }
 
-/// What a pass reads.
+/// What a pass leaves behind at one of its images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// The input.
-    Input,
-    /// What an earlier stage left, by its index.
-    Stage(usize),
+pub enum Leaf {
+    /// A histogram.
+    Count(Count),
+    /// The image itself, as [`Plan::images`] has it.
+    Image(usize),
+    /// Labels and rows of each block, for the merge of a `label` or (of the background) a `fill_holes` step.
+    Labels {
+        /// The step.
+        step: usize,
+    },
+    /// Rows of each block, by id, for an `objects` step.
+    Rows {
+        /// The step.
+        step: usize,
+    },
+    /// Contacts in each block, for a `label` or `objects` step.
+    Contacts {
+        /// The step.
+        step: usize,
+    },
 }
 
-/// What a pass leaves behind, beside its counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Leaves {
-    /// Nothing.
-    Nothing,
-    /// The image, for later passes.
-    Array,
-    /// The output image.
-    Image,
-    /// Labels and rows of each block.
-    Labels,
-    /// Rows of each block, by id.
-    Rows,
+impl Leaf {
+    /// The image it is made from.
+    pub fn image(&self) -> usize {
+        match *self {
+            Leaf::Count(count) => count.image,
+            Leaf::Image(image) => image,
+            Leaf::Labels { step } | Leaf::Rows { step } => step,
+            Leaf::Contacts { step } => step + 1,
+        }
+    }
+
+    /// Voxels around the block that it looks at.
+    pub fn rim(&self) -> usize {
+        match self {
+            Leaf::Count(_) | Leaf::Image(_) => 0,
+            Leaf::Labels { .. } | Leaf::Rows { .. } | Leaf::Contacts { .. } => 1,
+        }
+    }
+
+    /// The table its rows belong to.
+    pub fn table(&self) -> Option<TableId> {
+        match *self {
+            Leaf::Count(_) | Leaf::Image(_) => None,
+            Leaf::Labels { step } | Leaf::Rows { step } => Some(TableId { step, of: Rows::Objects }),
+            Leaf::Contacts { step } => Some(TableId { step, of: Rows::Contacts }),
+        }
+    }
+}
+
+impl Pass {
+    /// The histograms made on the way, in order.
+    pub fn counts(&self) -> impl Iterator<Item = Count> + '_ {
+        self.leaves.iter().filter_map(|leaf| match leaf {
+            Leaf::Count(count) => Some(*count),
+            _ => None,
+        })
+    }
 }
 
 /// A histogram made during a pass.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
-    /// Of what.
-    pub of: Counted,
+    /// Of which image.
+    pub image: usize,
     /// Which round.
     pub round: Round,
-}
-
-/// Which image is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Counted {
-    /// The input of the job.
-    Input,
-    /// What op number so-and-so is given.
-    Before(usize),
 }
 
 /// What a round of counting looks for. A later round needs what the earlier ones found.
@@ -268,63 +344,139 @@ impl Plan {
         store.put_new(layout::PLAN, crate::record::json(self)?).await
     }
 
-    /// The box of the input that holds `region` of the image.
-    pub fn in_input(&self, region: Region) -> Region {
-        region.shifted(self.input.offset)
-    }
-
     /// The tree of the label merge.
     pub fn tree(&self) -> Tree {
         self.grid.tree(self.merge.fanout)
     }
 
-    /// The fingerprint of the first stage that `wanted` accepts; empty when there is none.
-    pub fn stage_where(&self, wanted: impl Fn(&StageKind) -> bool) -> &str {
-        self.stages.iter().find(|s| wanted(&s.kind)).map_or("", |s| s.fingerprint.as_str())
+    /// The fingerprint of a stage of which there is one at most; empty when there is none.
+    fn stage_of(&self, kind: &StageKind) -> &str {
+        self.stages.iter().find(|s| s.kind == *kind).map_or("", |s| s.fingerprint.as_str())
     }
 
-    /// The stage that leaves labels, or rows by id.
-    pub fn rows_stage(&self) -> &str {
-        self.stage_where(|k| matches!(k, StageKind::Map(Pass { leaves: Leaves::Labels | Leaves::Rows, .. })))
+    /// The folder, below the scratch, where blocks left labels, rows or contacts for a table.
+    pub fn left(&self, table: TableId) -> String {
+        let leaves = |kind: &StageKind| match kind {
+            StageKind::Map(pass) => pass.leaves.iter().any(|leaf| leaf.table() == Some(table)),
+            _ => false,
+        };
+        let stage = self.stages.iter().find(|s| leaves(&s.kind)).map_or("", |s| s.fingerprint.as_str());
+        let TableId { step, of } = table;
+        match of {
+            Rows::Objects => format!("{stage}-objects-{step}"),
+            Rows::Contacts => format!("{stage}-contacts-{step}"),
+        }
     }
 
-    /// The stage that joined a level on the way up; level 0 are the blocks.
-    pub fn up_stage(&self, level: u32) -> &str {
-        if level == 0 { self.rows_stage() } else { self.stage_where(|k| *k == StageKind::Up { level }) }
+    /// Where a level was joined on the way up; level 0 are the blocks.
+    pub fn up_stage(&self, step: usize, level: u32) -> String {
+        match level {
+            0 => self.left(TableId { step, of: Rows::Objects }),
+            _ => self.stage_of(&StageKind::Up { step, level }).to_owned(),
+        }
     }
 
     /// The stage that handed labels down from a level.
-    pub fn down_stage(&self, level: u32) -> &str {
-        self.stage_where(|k| *k == StageKind::Down { level })
+    pub fn down_stage(&self, step: usize, level: u32) -> &str {
+        self.stage_of(&StageKind::Down { step, level })
     }
 
-    /// The stage that ranked.
-    pub fn rank_stage(&self) -> &str {
-        self.stage_where(|k| *k == StageKind::Rank)
+    /// The stage that found pairs over seams.
+    pub fn seam_stage(&self, step: usize) -> &str {
+        self.stage_of(&StageKind::Seam { step })
+    }
+
+    /// The stage that ranked a table's rows.
+    pub fn rank_stage(&self, table: TableId) -> &str {
+        self.stage_of(&StageKind::Rank(table))
+    }
+
+    /// The stage that encoded a table.
+    pub fn table_stage(&self, table: TableId) -> &str {
+        self.stage_of(&StageKind::Table(table))
     }
 
     /// The scratch object with the closed rows of a contributor.
-    pub fn rows_of(&self, from: Contributor) -> String {
-        layout::scratch(self.up_stage(from.level), from.unit)
+    pub fn rows_of(&self, table: TableId, from: Contributor) -> String {
+        match table.of {
+            Rows::Objects => layout::scratch(&self.up_stage(table.step, from.level), from.unit),
+            Rows::Contacts => layout::scratch(&format!("{}-{}", self.left(table), from.level), from.unit),
+        }
     }
 
-    /// The image whose values object statistics read: the input, but for a job that is given labels.
-    pub fn intensity(&self) -> Option<Dtype> {
-        matches!(self.ending, Ending::Label { .. }).then_some(self.input.dtype)
+    /// A table that is written.
+    pub fn table(&self, id: TableId) -> Option<&Table> {
+        self.tables.iter().find(|table| table.id == id)
     }
 
-    /// The columns of the object table.
-    pub fn columns(&self) -> Columns {
-        let labels = match self.ending {
-            Ending::Objects => self.dtype_before(self.ops.len()),
-            _ => Dtype::U64,
-        };
-        Columns::new(self.extent.planar, labels, self.intensity())
+    /// The type of the intensities that rows of a step carry, if they do.
+    pub fn intensity_dtype(&self, step: usize) -> Option<Dtype> {
+        self.table(TableId { step, of: Rows::Objects }).and_then(|table| table.intensity)
     }
 
     /// The kind of intensities in object rows.
-    pub fn rows_kind(&self) -> Option<Kind> {
-        self.intensity().map(Kind::of)
+    pub fn rows_kind(&self, step: usize) -> Option<Kind> {
+        self.intensity_dtype(step).map(Kind::of)
+    }
+
+    /// The type whose keys are the labels in a table.
+    pub fn labels_dtype(&self, step: usize) -> Dtype {
+        match self.ops.get(step) {
+            Some(Op::Objects { .. }) => self.dtype(step),
+            _ => Dtype::U64,
+        }
+    }
+
+    /// The columns of a table of objects; `None` when only its numbers are wanted.
+    pub fn columns(&self, step: usize) -> Option<Columns> {
+        self.table(TableId { step, of: Rows::Objects })?;
+        Some(Columns::new(self.extent.planar, self.labels_dtype(step), self.intensity_dtype(step)))
+    }
+
+    /// The ops of a pass.
+    pub fn ops_of(&self, pass: &Pass) -> &[Op] {
+        &self.ops[pass.from..pass.to]
+    }
+
+    /// What a pass needs of each of its images so that a block comes out whole: from the image it starts with to the one
+    /// it ends with. Every region is clipped to the image, where the op's own boundary rule takes over.
+    pub fn regions(&self, pass: &Pass, block: Region) -> Vec<Region> {
+        let wanted = |image: usize| {
+            let rim = pass.leaves.iter().filter(|leaf| leaf.image() == image).map(Leaf::rim).max().unwrap_or(0);
+            block.grown([rim; 3], self.extent.shape)
+        };
+        let mut regions = vec![wanted(pass.to)];
+        for (image, op) in (pass.from..pass.to).zip(self.ops_of(pass)).rev() {
+            let below = regions[regions.len() - 1].grown(op.halo(self.extent), self.extent.shape);
+            regions.push(below.hull(&wanted(image)));
+        }
+        regions.reverse();
+        regions
+    }
+
+    /// The part of the mask that a pass looks at, if it does. `regions` are [`Plan::regions`].
+    pub fn mask_region(&self, pass: &Pass, regions: &[Region], block: Region) -> Option<Region> {
+        self.mask.as_ref()?;
+        let mut needed: Option<Region> = None;
+        let mut need = |region: Region| needed = Some(needed.map_or(region, |n| n.hull(&region)));
+        for (i, op) in self.ops_of(pass).iter().enumerate() {
+            if op.takes_foreground() {
+                need(regions[i]);
+            }
+            if op.gives_foreground() {
+                need(regions[i + 1]);
+            }
+        }
+        for leaf in &pass.leaves {
+            match leaf {
+                Leaf::Count(_) => need(block),
+                Leaf::Labels { .. } | Leaf::Rows { .. } | Leaf::Contacts { .. } => {
+                    need(block.grown([1; 3], self.extent.shape));
+                }
+                Leaf::Image(_) => {}
+            }
+        }
+        needed
     }
 
     /// Voxels around a block that decide its result, of the widest pass.
@@ -344,35 +496,17 @@ impl Plan {
     pub fn stage_units(&self, stage: usize) -> Option<u64> {
         match &self.stages[stage].kind {
             // Later rounds of counting may find that there is nothing left to look for.
-            StageKind::Map(pass) if pass.counts.iter().any(|c| c.round != Round::Tally) => None,
-            StageKind::Map(_) | StageKind::Seam | StageKind::Relabel => Some(self.grid.units()),
-            StageKind::Up { level } | StageKind::Down { level } => Some(self.tree().units(*level)),
-            StageKind::Rank | StageKind::Table => None,
+            StageKind::Map(pass) if pass.counts().any(|c| c.round != Round::Tally) => None,
+            StageKind::Map(_) | StageKind::Seam { .. } | StageKind::Relabel { .. } => Some(self.grid.units()),
+            StageKind::Up { level, .. } | StageKind::Down { level, .. } => Some(self.tree().units(*level)),
+            StageKind::Rank(_) | StageKind::Table(_) => None,
             StageKind::Publish => Some(1),
         }
     }
 
-    /// Whether a stage keeps an image for later ones.
-    pub fn leaves_array(&self, stage: usize) -> bool {
-        self.spilled_spec(stage).is_some()
-    }
-
-    /// The ops of a pass.
-    pub fn ops_of(&self, pass: &Pass) -> &[Op] {
-        &self.ops[pass.ops.0..pass.ops.1]
-    }
-
-    /// The element type that op number `op` is given.
-    pub fn dtype_before(&self, op: usize) -> Dtype {
-        crate::op::dtypes(&self.ops[..op], self.input.dtype)[op]
-    }
-
-    /// The element type of what is counted.
-    pub fn dtype_of(&self, counted: Counted) -> Dtype {
-        match counted {
-            Counted::Input => self.input.dtype,
-            Counted::Before(op) => self.dtype_before(op),
-        }
+    /// The element type of an image. Labels are uint64 here when there could be so many, whatever they turn out to be.
+    pub fn dtype(&self, image: usize) -> Dtype {
+        crate::op::dtypes(&self.ops[..image], self.input.dtype)[image]
     }
 
     /// How the threshold at op number `op` is chosen, where it is.
@@ -383,45 +517,64 @@ impl Plan {
         }
     }
 
-    /// The array a stage leaves for later ones.
-    pub fn spilled_spec(&self, stage: usize) -> Option<(String, ArraySpec)> {
-        let Stage { kind: StageKind::Map(pass), fingerprint, .. } = self.stages.get(stage)? else { return None };
-        (pass.leaves == Leaves::Array).then_some(())?;
-        let spec = ArraySpec {
-            extent: self.extent,
-            dtype: self.dtype_before(pass.ops.1),
-            chunks: build::spilled_chunks(self.grid),
-            shards: None,
-            codec: build::SCRATCH_CODEC,
-            dimension_names: Vec::new(),
-            ome: OmeVersion::V05,
-        };
-        Some((layout::spilled_array(fingerprint), spec))
+    /// How an image is written, if it is.
+    pub fn stored(&self, image: usize) -> Option<&Stored> {
+        self.images.iter().find(|stored| stored.image == image)
+    }
+
+    /// Keys of the arrays that hold a stored image, all the same.
+    pub fn arrays_of(&self, stored: &Stored) -> Vec<String> {
+        match stored.groups.is_empty() {
+            true => vec![layout::scratch_image(&self.id, stored.image)],
+            false => stored.groups.iter().map(|group| layout::level(group, 0)).collect(),
+        }
+    }
+
+    /// What `histogram.json` is of, in the words of the job.
+    pub fn measured_name(&self) -> &str {
+        let saved = self.measured.checked_sub(1).and_then(|step| self.job.steps.get(step)?.save.as_deref());
+        saved.unwrap_or("input")
     }
 
     /// Voxels that a stage looks at in all; 0 where it sees none.
     pub fn stage_voxels(&self, stage: usize) -> u64 {
         match self.stages[stage].kind {
-            StageKind::Map(_) | StageKind::Relabel => self.extent.region().voxels() as u64,
+            StageKind::Map(_) | StageKind::Relabel { .. } => self.extent.region().voxels() as u64,
             _ => 0,
         }
     }
 
-    /// One word or two for people.
+    /// The images that a stage keeps for later ones only.
+    pub fn kept_for_later(&self, stage: usize) -> bool {
+        let for_later = |image: usize| self.stored(image).is_some_and(|stored| stored.groups.is_empty());
+        match &self.stages[stage].kind {
+            StageKind::Map(pass) => {
+                pass.leaves.iter().any(|leaf| matches!(leaf, Leaf::Image(image) if for_later(*image)))
+            }
+            StageKind::Relabel { step } => for_later(step + 1),
+            _ => false,
+        }
+    }
+
+    /// One word or a few for people.
     pub fn stage_name(&self, stage: &Stage) -> String {
+        // Which step it is matters only where there are several that merge.
+        let several = self.ops.iter().filter(|op| op.is_merged() || matches!(op, Op::Objects { .. })).count() > 1;
+        let of = |step: usize| if several { format!(" of step {}", step + 1) } else { String::new() };
         match &stage.kind {
             StageKind::Map(pass) => {
-                let ops = self.ops_of(pass);
-                let mut names: Vec<&str> = ops.iter().map(Op::name).collect();
-                match pass.leaves {
-                    Leaves::Labels => names.push("label"),
-                    Leaves::Rows => names.push("objects"),
-                    _ => {}
+                let mut names: Vec<&str> = self.ops_of(pass).iter().map(Op::name).collect();
+                for leaf in &pass.leaves {
+                    match leaf {
+                        Leaf::Labels { step } => names.push(self.ops[*step].name()),
+                        Leaf::Contacts { .. } => names.push("contacts"),
+                        Leaf::Rows { .. } | Leaf::Image(_) | Leaf::Count(_) => {}
+                    }
                 }
-                if names.is_empty() && pass.counts.is_empty() {
+                if names.is_empty() && pass.counts().next().is_none() {
                     names.push("copy");
                 }
-                names.extend(pass.counts.iter().map(|c| match c.round {
+                names.extend(pass.counts().map(|c| match c.round {
                     Round::Tally => "histogram",
                     Round::Bins(_) => "bins",
                     Round::Refine => "ranks",
@@ -429,12 +582,17 @@ impl Plan {
                 names.dedup();
                 names.join(" + ")
             }
-            StageKind::Seam => "seams".into(),
-            StageKind::Up { level } => format!("join level {level}"),
-            StageKind::Rank => "rank".into(),
-            StageKind::Down { level } => format!("hand down level {level}"),
-            StageKind::Relabel => "relabel".into(),
-            StageKind::Table => "table".into(),
+            StageKind::Seam { step } => format!("seams{}", of(*step)),
+            StageKind::Up { step, level } => format!("join level {level}{}", of(*step)),
+            StageKind::Rank(TableId { step, of: Rows::Objects }) => format!("rank{}", of(*step)),
+            StageKind::Rank(TableId { step, of: Rows::Contacts }) => format!("sum contacts{}", of(*step)),
+            StageKind::Down { step, level } => format!("hand down level {level}{}", of(*step)),
+            StageKind::Relabel { step } => match self.ops.get(*step) {
+                Some(Op::FillHoles { .. }) => format!("fill{}", of(*step)),
+                _ => format!("relabel{}", of(*step)),
+            },
+            StageKind::Table(TableId { step, of: Rows::Objects }) => format!("table{}", of(*step)),
+            StageKind::Table(TableId { step, of: Rows::Contacts }) => format!("table of contacts{}", of(*step)),
             StageKind::Publish => "publish".into(),
         }
     }

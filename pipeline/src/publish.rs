@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::array::{ArraySpec, GroupKind, multiscales_json};
-use crate::plan::{Ending, Output, Plan, StageKind};
+use crate::array::{ArraySpec, multiscales_json};
+use crate::plan::Plan;
 use crate::record;
 use crate::reduce::table;
 use crate::state::State;
@@ -17,27 +17,73 @@ use crate::{Error, Result, count, layout};
 
 /// Publishes everything a plan promises, metadata last.
 pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State) -> Result<()> {
-    if matches!(plan.ending, Ending::Label { .. } | Ending::Objects) {
-        table::publish(store, plan, state, plan.stage_where(|k| *k == StageKind::Table)).await?;
+    for table in &plan.tables {
+        for key in &table.keys {
+            table::publish(store, plan, state, table.id, key).await?;
+        }
     }
     let report = count::report(store, plan).await?;
     let pretty = serde_json::to_vec_pretty(&report)
         .map_err(|e| Error::internal(format!("the histogram can't be written: {e}")))?;
     store.put(layout::HISTOGRAM, pretty.into()).await?;
-    if let Some(output) = &plan.output {
-        let labels = matches!(plan.ending, Ending::Label { .. });
-        let dtype = if labels { state.label_dtype() } else { output.spec.dtype };
-        let spec = ArraySpec { dtype, ..output.spec.clone() };
-        let kind = if labels { GroupKind::Labels } else { GroupKind::Image };
+    for stored in &plan.images {
+        let spec = ArraySpec { dtype: state.dtype(plan, stored.image), ..stored.spec.clone() };
         let axes = &spec.dimension_names;
         let level = ("0".to_owned(), vec![1.0; axes.len()], vec![0.0; axes.len()]);
-        let name = output.group.trim_end_matches(".zarr");
-        let group = multiscales_json(name, axes, &vec![None; axes.len()], &[level], kind);
-        let array = layout::level(&output.group, 0);
-        spec.publish(&store.child(&array)?).await?;
-        store.put(&format!("{}/{}", output.group, layout::ZARR_METADATA), group).await?;
+        for group in &stored.groups {
+            let name = group.trim_end_matches(".zarr");
+            let document =
+                multiscales_json(name, axes, &vec![None; axes.len()], std::slice::from_ref(&level), stored.kind);
+            let array = layout::level(group, 0);
+            spec.publish(&store.child(&array)?).await?;
+            store.put(&format!("{group}/{}", layout::ZARR_METADATA), document).await?;
+        }
     }
     Ok(())
+}
+
+/// What a plan leaves that can be opened: the groups of its images, and its tables and documents.
+pub struct Outputs {
+    /// Keys of groups.
+    pub groups: Vec<String>,
+    /// Keys of files.
+    pub files: Vec<String>,
+}
+
+impl Outputs {
+    /// Of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        let groups = plan.images.iter().flat_map(|stored| stored.groups.iter().cloned()).collect();
+        let tables = plan.tables.iter().flat_map(|table| table.keys.iter().cloned());
+        let documents = [layout::HISTOGRAM, layout::RUN_REPORT].map(str::to_owned);
+        Self { groups, files: tables.chain(documents).collect() }
+    }
+
+    /// Of any plan without names of its own.
+    pub fn usual() -> Self {
+        let own = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        Self {
+            groups: own(&[layout::LABELS, layout::IMAGE]),
+            files: own(&[layout::OBJECTS, layout::CONTACTS, layout::HISTOGRAM, layout::RUN_REPORT]),
+        }
+    }
+
+    /// Of whatever run an output holds, finished or not: its own, and the usual ones.
+    async fn found(store: &Store) -> Self {
+        // One that can't be read tells no names.
+        let manifest = Manifest::read(store).await.ok().flatten();
+        let plan = match manifest {
+            Some(manifest) => Some(manifest.plan),
+            None => Plan::read(store).await.ok().flatten(),
+        };
+        let mut all = Self::usual();
+        if let Some(plan) = plan {
+            let Self { groups, files } = Self::of(&plan);
+            all.groups.extend(groups);
+            all.files.extend(files);
+        }
+        all
+    }
 }
 
 /// What stays of a finished run's plan and receipts.
@@ -91,26 +137,31 @@ pub async fn fold(store: &Store, plan: &Plan, units: &[u64], keep: bool) -> Resu
 /// Removes what killed processes left half written in an output, and looks only where a run writes: the folder may be
 /// the user's, and hold other things. The caller holds the output's lock.
 pub async fn sweep(store: &Store) -> Result<()> {
-    for folder in [layout::RUN, layout::LABELS, layout::IMAGE] {
+    let Outputs { groups, files } = Outputs::found(store).await;
+    for folder in groups.iter().map(String::as_str).chain([layout::RUN]) {
         store.sweep_staged(folder).await?;
     }
-    for file in [layout::OBJECTS, layout::HISTOGRAM, layout::RUN_REPORT] {
+    for file in &files {
         store.sweep_staged_of(file).await?;
     }
     Ok(())
 }
 
 /// Removes the metadata documents and tables of an output, so that nothing of it can be opened any more, then all else
-/// that voxmill left there.
-pub async fn erase(store: &Store) -> Result<()> {
-    for group in [layout::LABELS, layout::IMAGE] {
+/// that voxmill left there; and what lies where the next plan will write.
+pub async fn erase(store: &Store, next: &Plan) -> Result<()> {
+    let Outputs { mut groups, mut files } = Outputs::found(store).await;
+    let next = Outputs::of(next);
+    groups.extend(next.groups);
+    files.extend(next.files);
+    for group in &groups {
         store.delete(&format!("{group}/{}", layout::ZARR_METADATA)).await?;
         store.delete(&format!("{}/{}", layout::level(group, 0), layout::ZARR_METADATA)).await?;
     }
-    for file in [layout::OBJECTS, layout::HISTOGRAM, layout::RUN_REPORT, layout::MANIFEST] {
+    for file in files.iter().map(String::as_str).chain([layout::MANIFEST]) {
         store.delete(file).await?;
     }
-    for group in [layout::LABELS, layout::IMAGE] {
+    for group in &groups {
         store.delete_prefix(group).await?;
     }
     clean(store).await
@@ -118,17 +169,19 @@ pub async fn erase(store: &Store) -> Result<()> {
 
 /// Removes whatever an unfinished run of this plan may have written outside its own state, and nothing else.
 pub async fn withdraw(store: &Store, plan: &Plan) -> Result<()> {
-    if let Some(Output { group, spec }) = &plan.output {
-        let array = layout::level(group, 0);
-        store.delete(&format!("{group}/{}", layout::ZARR_METADATA)).await?;
-        store.delete(&format!("{array}/{}", layout::ZARR_METADATA)).await?;
-        for object in spec.objects_in(plan.extent.region()) {
-            store.delete(&format!("{array}/{}", spec.key(object))).await?;
+    for stored in &plan.images {
+        for group in &stored.groups {
+            let array = layout::level(group, 0);
+            store.delete(&format!("{group}/{}", layout::ZARR_METADATA)).await?;
+            store.delete(&format!("{array}/{}", layout::ZARR_METADATA)).await?;
+            for object in stored.spec.objects_in(plan.extent.region()) {
+                store.delete(&format!("{array}/{}", stored.spec.key(object))).await?;
+            }
+            // An empty folder of that name would look like somebody's array.
+            store.prune(group).await?;
         }
-        // An empty folder of that name would look like somebody's array.
-        store.prune(group).await?;
     }
-    for file in [layout::OBJECTS, layout::HISTOGRAM, layout::RUN_REPORT] {
+    for file in &Outputs::of(plan).files {
         store.delete(file).await?;
     }
     Ok(())

@@ -8,10 +8,13 @@
 //! 5. `down` hands the final labels back from group to child, down to the blocks;
 //! 6. `map` writes each block's final labels, and `table` the object table.
 //!
+//! Rows of objects that are given (`objects`) and `contacts` need no tree: they are ranked by their ids.
+//!
 //! No part of it holds a row per object of the whole volume: a group holds its open objects, a range a page of each of
 //! its contributors, the coordinator a handful of numbers per range.
 
 pub(crate) mod components;
+pub(crate) mod contacts;
 pub(crate) mod down;
 pub(crate) mod rank;
 pub(crate) mod records;
@@ -22,33 +25,39 @@ pub(crate) mod up;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::plan::TableId;
 use crate::rows::{PAGE_ROWS, Pages};
 use crate::scratch::{Reader, Tag, Writer, decode_u64s, encode_u64s};
 
 /// Who wrote closed rows: a block (level 0) or a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Contributor {
-    /// Level in the tree.
+    /// Level in the tree. Of contacts, which blocks alone leave: which of its files, when they did not fit into one.
     pub level: u32,
     /// Unit within the level.
     pub unit: u64,
 }
 
+/// More blocks than this are beyond anything that can be stored.
+const UNIT_BITS: u32 = 44;
+
 impl Contributor {
     /// One number for both, as the index of a section.
     pub(crate) fn code(self) -> u64 {
-        u64::from(self.level) << 56 | self.unit
+        u64::from(self.level) << UNIT_BITS | self.unit
     }
 
     /// The inverse of [`Contributor::code`].
     pub(crate) fn from_code(code: u64) -> Self {
-        Self { level: (code >> 56) as u32, unit: code & ((1 << 56) - 1) }
+        Self { level: (code >> UNIT_BITS) as u32, unit: code & ((1 << UNIT_BITS) - 1) }
     }
 }
 
 /// What one contributor's closed rows look like from afar: enough to cut ranges, and never more than a few numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contribution {
+    /// To which table.
+    pub to: TableId,
     /// Who.
     pub from: Contributor,
     /// Closed rows.
@@ -60,13 +69,13 @@ pub struct Contribution {
 }
 
 impl Contribution {
-    pub(crate) fn of(level: u32, unit: u64, pages: Pages) -> Self {
+    pub(crate) fn of(to: TableId, from: Contributor, pages: Pages) -> Self {
         /// Enough to cut evenly, few enough for a receipt.
         const KEYS_MAX: usize = 32;
         let every = (pages.keys.len().saturating_sub(1)).div_ceil(KEYS_MAX).max(1);
         let (last, firsts) = pages.keys.split_last().map_or((None, &[][..]), |(last, firsts)| (Some(*last), firsts));
         let keys = firsts.iter().copied().step_by(every).chain(last).collect();
-        Self { from: Contributor { level, unit }, rows: pages.rows, step: (every * PAGE_ROWS) as u64, keys }
+        Self { to, from, rows: pages.rows, step: (every * PAGE_ROWS) as u64, keys }
     }
 }
 

@@ -1,9 +1,10 @@
-//! Object rows on their way through the merge: written in pages sorted by key, read back page by page, and merged from
-//! many files at once without holding more than a page of each.
+//! Rows on their way through the merge: written in pages sorted by key, read back page by page, and merged from many
+//! files at once without holding more than a page of each. There are two kinds, of objects and of contacts.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use voxel::contacts::Contact;
 use voxel::exact_sum::Kind;
 use voxel::table::ObjectRow;
 
@@ -13,10 +14,80 @@ use crate::scratch::{Reader, Tag, Writer, decode_u64s, encode_u64s};
 /// Rows in a page. Small, since a merge of thousands of files holds a page of each.
 pub(crate) const PAGE_ROWS: usize = 64;
 
+/// What pages hold.
+pub(crate) trait Row: Sized {
+    /// What must be known to read one.
+    type Kind: Copy;
+
+    /// What ranges are cut by.
+    fn key(&self) -> u64;
+
+    /// What rows of one key are ordered by.
+    fn second_key(&self) -> u64;
+
+    /// Length of what [`Row::encode`] appends.
+    fn bytes(kind: Self::Kind) -> usize;
+
+    /// Appends the row.
+    fn encode(&self, kind: Self::Kind, out: &mut Vec<u8>);
+
+    /// The inverse of [`Row::encode`].
+    fn decode(kind: Self::Kind, bytes: &[u8]) -> Option<Self>;
+}
+
+impl Row for ObjectRow {
+    type Kind = Option<Kind>;
+
+    fn key(&self) -> u64 {
+        self.key
+    }
+
+    fn second_key(&self) -> u64 {
+        0
+    }
+
+    fn bytes(kind: Option<Kind>) -> usize {
+        Self::bytes(kind)
+    }
+
+    fn encode(&self, kind: Option<Kind>, out: &mut Vec<u8>) {
+        self.encode(kind, out);
+    }
+
+    fn decode(kind: Option<Kind>, bytes: &[u8]) -> Option<Self> {
+        Self::decode(kind, bytes)
+    }
+}
+
+impl Row for Contact {
+    type Kind = ();
+
+    fn key(&self) -> u64 {
+        self.a
+    }
+
+    fn second_key(&self) -> u64 {
+        self.b
+    }
+
+    fn bytes((): ()) -> usize {
+        4 * 8
+    }
+
+    fn encode(&self, (): (), out: &mut Vec<u8>) {
+        out.extend([self.a, self.b, self.faces, self.pairs].iter().flat_map(|n| n.to_le_bytes()));
+    }
+
+    fn decode((): (), bytes: &[u8]) -> Option<Self> {
+        let [a, b, faces, pairs] = decode_u64s(bytes).try_into().ok()?;
+        Some(Self { a, b, faces, pairs })
+    }
+}
+
 /// Writes sorted rows as the pages of one section kind of a scratch object.
-pub(crate) struct PageWriter {
+pub(crate) struct PageWriter<R: Row> {
     tag: Tag,
-    kind: Option<Kind>,
+    kind: R::Kind,
     page: Vec<u8>,
     rows: u64,
     first_keys: Vec<u64>,
@@ -31,21 +102,21 @@ pub(crate) struct Pages {
     pub(crate) keys: Vec<u64>,
 }
 
-impl PageWriter {
+impl<R: Row> PageWriter<R> {
     /// Starts writing rows, with this kind of intensity, as sections `tag`.
-    pub(crate) fn new(tag: Tag, kind: Option<Kind>) -> Self {
+    pub(crate) fn new(tag: Tag, kind: R::Kind) -> Self {
         Self { tag, kind, page: Vec::new(), rows: 0, first_keys: Vec::new(), last_key: 0 }
     }
 
     /// Adds a row, whose key is not smaller than the one before.
-    pub(crate) async fn push(&mut self, row: &ObjectRow, to: &mut Writer) -> Result<()> {
+    pub(crate) async fn push(&mut self, row: &R, to: &mut Writer) -> Result<()> {
         if self.rows.is_multiple_of(PAGE_ROWS as u64) {
             self.flush(to).await?;
-            self.first_keys.push(row.key);
+            self.first_keys.push(row.key());
         }
         row.encode(self.kind, &mut self.page);
         self.rows += 1;
-        self.last_key = row.key;
+        self.last_key = row.key();
         Ok(())
     }
 
@@ -72,31 +143,31 @@ pub(crate) async fn write_closed_keys(pages: &Pages, to: &mut Writer) -> Result<
 }
 
 /// Decodes a page.
-pub(crate) fn decode_page(page: &[u8], kind: Option<Kind>, file: &Reader) -> Result<Vec<ObjectRow>> {
-    let size = ObjectRow::bytes(kind);
+pub(crate) fn decode_page<R: Row>(page: &[u8], kind: R::Kind, file: &Reader) -> Result<Vec<R>> {
+    let size = R::bytes(kind);
     if !page.len().is_multiple_of(size) {
         return Err(file.damaged("a page of rows has a part of a row"));
     }
-    let row = |bytes| ObjectRow::decode(kind, bytes).ok_or_else(|| file.damaged("a row can't be decoded"));
+    let row = |bytes| R::decode(kind, bytes).ok_or_else(|| file.damaged("a row can't be decoded"));
     page.chunks_exact(size).map(row).collect()
 }
 
 /// The closed rows of one contributor with keys in a range, page after page.
-pub(crate) struct RowFile {
+pub(crate) struct RowFile<R: Row> {
     file: Reader,
-    kind: Option<Kind>,
+    kind: R::Kind,
     low: u64,
     high: Option<u64>,
     next_page: u64,
     pages: u64,
-    page: std::vec::IntoIter<ObjectRow>,
+    page: std::vec::IntoIter<R>,
     /// Number, within the contributor's closed rows, of the first row at or above `low`.
     pub(crate) first_row: u64,
 }
 
-impl RowFile {
+impl<R: Row> RowFile<R> {
     /// Opens the closed rows of `file` with `low <= key`, and `key < high` where there is an upper end.
-    pub(crate) async fn open(file: Reader, kind: Option<Kind>, low: u64, high: Option<u64>) -> Result<Self> {
+    pub(crate) async fn open(file: Reader, kind: R::Kind, low: u64, high: Option<u64>) -> Result<Self> {
         let mut keys = decode_u64s(&file.require(Tag::ClosedKeys, 0).await?);
         keys.pop();
         // The page before the first that starts above `low` may hold rows at `low` or above; with equal keys on both
@@ -123,7 +194,7 @@ impl RowFile {
     async fn skip_below(&mut self) -> Result<()> {
         loop {
             while let Some(row) = self.page.as_slice().first() {
-                if row.key >= self.low {
+                if row.key() >= self.low {
                     return Ok(());
                 }
                 self.page.next();
@@ -136,40 +207,40 @@ impl RowFile {
     }
 
     /// The next row of the range.
-    pub(crate) async fn next(&mut self) -> Result<Option<ObjectRow>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<R>> {
         while self.page.len() == 0 {
             if !self.load().await? {
                 return Ok(None);
             }
         }
-        Ok(self.page.next().filter(|row| self.high.is_none_or(|high| row.key < high)))
+        Ok(self.page.next().filter(|row| self.high.is_none_or(|high| row.key() < high)))
     }
 }
 
 /// Merges row files by key.
-pub(crate) struct RowMerge {
-    files: Vec<RowFile>,
-    heads: Vec<Option<ObjectRow>>,
-    heap: BinaryHeap<Reverse<(u64, usize)>>,
+pub(crate) struct RowMerge<R: Row> {
+    files: Vec<RowFile<R>>,
+    heads: Vec<Option<R>>,
+    heap: BinaryHeap<Reverse<(u64, u64, usize)>>,
 }
 
-impl RowMerge {
+impl<R: Row> RowMerge<R> {
     /// Starts a merge.
-    pub(crate) async fn new(mut files: Vec<RowFile>) -> Result<Self> {
+    pub(crate) async fn new(mut files: Vec<RowFile<R>>) -> Result<Self> {
         let (mut heads, mut heap) = (Vec::with_capacity(files.len()), BinaryHeap::with_capacity(files.len()));
         for (i, file) in files.iter_mut().enumerate() {
             let head = file.next().await?;
-            heap.extend(head.as_ref().map(|row| Reverse((row.key, i))));
+            heap.extend(head.as_ref().map(|row| Reverse((row.key(), row.second_key(), i))));
             heads.push(head);
         }
         Ok(Self { files, heads, heap })
     }
 
-    /// The row with the smallest key, and which file it came from (ties: the first file).
-    pub(crate) async fn next(&mut self) -> Result<Option<(usize, ObjectRow)>> {
-        let Some(Reverse((_, i))) = self.heap.pop() else { return Ok(None) };
+    /// The row with the smallest keys, and which file it came from (ties: the first file).
+    pub(crate) async fn next(&mut self) -> Result<Option<(usize, R)>> {
+        let Some(Reverse((_, _, i))) = self.heap.pop() else { return Ok(None) };
         let next = self.files[i].next().await?;
-        self.heap.extend(next.as_ref().map(|row| Reverse((row.key, i))));
+        self.heap.extend(next.as_ref().map(|row| Reverse((row.key(), row.second_key(), i))));
         Ok(std::mem::replace(&mut self.heads[i], next).map(|row| (i, row)))
     }
 }

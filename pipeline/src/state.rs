@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use voxel::Dtype;
 
-use crate::plan::{Counted, Plan};
+use crate::plan::{Plan, Rows, TableId};
 use crate::store::Store;
 use crate::{Result, layout, record};
 
@@ -20,30 +20,29 @@ pub struct State {
     /// Thresholds chosen so far, by the number of their op.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub thresholds: BTreeMap<usize, f64>,
-    /// Finite ranges that the next rounds of counting put even bins over.
+    /// Finite ranges, by image, that the next rounds of counting put even bins over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ranges: Vec<(Counted, (f64, f64))>,
+    pub ranges: Vec<(usize, (f64, f64))>,
     /// Ranks that the next rounds of counting look for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wanted: Vec<Wanted>,
-    /// First key of each range.
+    /// How the rows of each table are ranked, so far as that is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub cuts: Vec<u64>,
-    /// Objects before each range, and at the end all of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub bases: Vec<u64>,
-    /// Median number of voxels of an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub median_voxels: Option<f64>,
+    pub ranked: Vec<Ranked>,
     /// Input chunks that were not there, over all passes so far.
     #[serde(default)]
     pub missing_chunks: u64,
 }
 
 impl State {
-    /// Objects that were kept, once they have been counted.
-    pub fn objects(&self) -> Option<u64> {
-        self.bases.last().copied()
+    /// How a table's rows are ranked, if that is known.
+    pub fn ranked(&self, of: TableId) -> Option<&Ranked> {
+        self.ranked.iter().find(|ranked| ranked.of == of)
+    }
+
+    /// Rows of a table, once they have been counted.
+    pub fn rows(&self, of: TableId) -> Option<u64> {
+        self.ranked(of)?.bases.last().copied()
     }
 
     /// True when not one chunk of the input was there.
@@ -52,9 +51,13 @@ impl State {
         self.missing_chunks >= chunks
     }
 
-    /// The element type of the labels.
-    pub fn label_dtype(&self) -> Dtype {
-        if self.objects().is_some_and(|n| n > u64::from(u32::MAX)) { Dtype::U64 } else { Dtype::U32 }
+    /// The element type that an image is written in: labels take uint32 where they can.
+    pub fn dtype(&self, plan: &Plan, image: usize) -> Dtype {
+        let objects = image.checked_sub(1).and_then(|step| self.rows(TableId { step, of: Rows::Objects }));
+        match (plan.dtype(image), objects) {
+            (Dtype::U64, Some(n)) if plan.ops[image - 1].is_merged() && n <= u64::from(u32::MAX) => Dtype::U32,
+            (dtype, _) => dtype,
+        }
     }
 
     /// Reads what a stage decided, if it has ended.
@@ -65,11 +68,26 @@ impl State {
     }
 }
 
+/// How the rows of a table fall into ranges.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// Which table.
+    pub of: TableId,
+    /// First key of each range.
+    pub cuts: Vec<u64>,
+    /// Rows kept before each range, and at the end all of them; empty until they have been counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<u64>,
+    /// Median number of voxels of an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_voxels: Option<f64>,
+}
+
 /// The ranks a refining round looks for, as leading bits of their keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Wanted {
     /// Of which image.
-    pub of: Counted,
+    pub image: usize,
     /// Leading bits that are known.
     pub bits: u32,
     /// Those bits, for each rank.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use voxel::Dtype;
 
 pub use catalog::help_steps;
-pub(crate) use catalog::{Parameter, keys, later_parameters, op_names, parameters};
+pub(crate) use catalog::{Parameter, keys, op_names, parameters};
 pub use number::Number;
 pub(crate) use number::json_number;
 pub use per_axis::PerAxis;
@@ -51,6 +51,10 @@ pub enum Step {
     /// Dilates, then erodes: closes gaps the ball does not fit into. Twin: skimage.morphology.binary_closing, or
     /// with outside = zero scipy.ndimage.binary_closing.
     Close(Morphology),
+    /// Fills holes: background that does not reach the border of the volume; gives bool. Twin:
+    /// scipy.ndimage.binary_fill_holes.
+    #[serde(rename = "fill_holes")]
+    FillHoles(FillHoles),
     /// Numbers the connected components of the foreground 1..N by first voxel in C order, and measures them; gives
     /// uint32, uint64 when needed. Twin: scipy.ndimage.label.
     Label(Label),
@@ -257,6 +261,32 @@ pub enum Outside {
     Zero,
 }
 
+/// A step as it stands in a job: what is done, and under which name the result is kept.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct JobStep {
+    /// What is done.
+    #[serde(flatten)]
+    pub step: Step,
+    /// The image after this step is kept as NAME.zarr, and what it measures as NAME.parquet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save: Option<String>,
+}
+
+impl From<Step> for JobStep {
+    fn from(step: Step) -> Self {
+        Self { step, save: None }
+    }
+}
+
+/// Parameters of `fill_holes`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FillHoles {
+    /// Which neighbours of the background belong together: 6, 18 or 26 (4 or 8 in 2-D images). With more of them fewer
+    /// holes are closed in.
+    pub connectivity: Connectivity,
+}
+
 /// Parameters of `label`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -266,27 +296,80 @@ pub struct Label {
     pub connectivity: Connectivity,
     /// Smaller objects are dropped before numbering.
     pub min_voxels: u64,
+    /// Larger objects are dropped before numbering.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_voxels: Option<u64>,
     /// Drops objects that touch the border of the volume.
     pub clear_border: bool,
+    /// Writes which objects touch: none, or over which neighbours, 6, 18 or 26 (4 or 8 in 2-D images).
+    pub contacts: Contacts,
 }
 
 impl Default for Label {
     fn default() -> Self {
-        Self { connectivity: Connectivity::Six, min_voxels: 1, clear_border: false }
+        Self {
+            connectivity: Connectivity::Six,
+            min_voxels: 1,
+            max_voxels: None,
+            clear_border: false,
+            contacts: Contacts(None),
+        }
     }
 }
 
-/// Parameters of `objects`: none yet.
+/// Parameters of `objects`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Objects {}
+#[serde(default, deny_unknown_fields)]
+pub struct Objects {
+    /// Writes which objects touch: none, or over which neighbours, 6, 18 or 26 (4 or 8 in 2-D images).
+    pub contacts: Contacts,
+}
+
+/// Over which neighbours objects touch, where that is asked for. Written `none` or as a connectivity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
+pub struct Contacts(pub Option<Connectivity>);
+
+impl TryFrom<serde_json::Value> for Contacts {
+    type Error = &'static str;
+
+    fn try_from(written: serde_json::Value) -> Result<Self, Self::Error> {
+        const TAKES: &str = "takes none, 6, 18 or 26 (for 2-D images also 4 or 8)";
+        match (written.as_str(), written.as_u64()) {
+            (Some("none"), _) => Ok(Self(None)),
+            (_, Some(neighbours)) => neighbours.try_into().map(|c| Self(Some(c))).map_err(|_| TAKES),
+            _ => Err(TAKES),
+        }
+    }
+}
+
+impl From<Contacts> for serde_json::Value {
+    fn from(contacts: Contacts) -> Self {
+        contacts.0.map_or_else(|| "none".into(), |connectivity| u64::from(connectivity).into())
+    }
+}
+
+impl JsonSchema for Contacts {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Contacts".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "enum": ["none", 4, 6, 8, 18, 26] })
+    }
+}
 
 /// The number of neighbours of a voxel, as written. [`Connectivity::neighbours`] says what it means for an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 #[allow(missing_docs)]
 pub enum Connectivity {
     Four,
+    #[default]
     Six,
     Eight,
     Eighteen,
@@ -366,6 +449,7 @@ impl Step {
             Self::Dilate(_) => "dilate",
             Self::Open(_) => "open",
             Self::Close(_) => "close",
+            Self::FillHoles(_) => "fill_holes",
             Self::Label(_) => "label",
             Self::Objects(_) => "objects",
         }
@@ -383,9 +467,11 @@ impl Step {
             Self::Erode(_) | Self::Dilate(_) | Self::Open(_) | Self::Close(_) if !input.is_float() => {
                 return Ok(Dtype::Bool);
             }
+            Self::FillHoles(_) if !input.is_float() => return Ok(Dtype::Bool),
             Self::Label(_) if !input.is_float() => return Ok(Dtype::U32),
             Self::Objects(_) if input.is_integer() => return Ok(input),
-            Self::Erode(_) | Self::Dilate(_) | Self::Open(_) | Self::Close(_) | Self::Label(_) => "bool or integers",
+            Self::Erode(_) | Self::Dilate(_) | Self::Open(_) | Self::Close(_) => "bool or integers",
+            Self::FillHoles(_) | Self::Label(_) => "bool or integers",
             Self::Objects(_) => "integer labels",
         };
         let source = match previous {
@@ -402,11 +488,11 @@ impl Step {
 }
 
 /// The voxel type after each step, for an input image of type `input`. The error is [`Step::output_dtype`]'s.
-pub fn output_dtypes(steps: &[Step], input: Dtype) -> Result<Vec<Dtype>> {
+pub fn output_dtypes(steps: &[&Step], input: Dtype) -> Result<Vec<Dtype>> {
     let mut dtypes = Vec::with_capacity(steps.len());
     let mut current = input;
     for (index, step) in steps.iter().enumerate() {
-        current = step.output_dtype(current, index, index.checked_sub(1).map(|before| &steps[before]))?;
+        current = step.output_dtype(current, index, index.checked_sub(1).map(|before| steps[before]))?;
         dtypes.push(current);
     }
     Ok(dtypes)

@@ -91,9 +91,9 @@ pub struct Receipt {
     /// Closed rows of each unit that has some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contributions: Vec<Contribution>,
-    /// Objects kept by each range, where the stage ranks.
+    /// Rows kept by each range, where the stage ranks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub objects: Vec<u64>,
+    pub rows: Vec<u64>,
 }
 
 impl Receipt {

@@ -8,10 +8,12 @@
 //! part it was asked for, so that a block computed alone equals the same voxels of the whole image, bit for bit. And
 //! whatever is summed is summed exactly ([`exact_sum`]), so that partial results join in any order ([`Merge`]).
 
+pub mod contacts;
 pub mod exact_sum;
 pub mod filter;
 pub mod histogram;
 pub mod label;
+pub mod mask;
 pub mod morphology;
 pub mod pyramid;
 pub mod runs;

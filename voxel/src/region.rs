@@ -57,6 +57,14 @@ impl Region {
         (0..3).all(|a| both.start[a] < both.end[a]).then_some(both)
     }
 
+    /// The smallest box that holds both.
+    pub fn hull(&self, other: &Self) -> Self {
+        Self {
+            start: std::array::from_fn(|a| self.start[a].min(other.start[a])),
+            end: std::array::from_fn(|a| self.end[a].max(other.end[a])),
+        }
+    }
+
     /// True when every voxel of `other` is in this box.
     pub fn contains(&self, other: &Self) -> bool {
         (0..3).all(|a| self.start[a] <= other.start[a] && other.end[a] <= self.end[a])

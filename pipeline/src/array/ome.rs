@@ -2,13 +2,14 @@
 //! (<https://ngff.openmicroscopy.org/0.5/>).
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::axes::{self, Axis, Kind};
 
 /// Which metadata a written group carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum GroupKind {
     /// Grey values.
     Image,

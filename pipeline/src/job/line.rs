@@ -6,7 +6,7 @@
 
 use super::read;
 use crate::fault::Fault;
-use crate::step::{self, Parameter, Step};
+use crate::step::{self, JobStep, Parameter};
 use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::ops::Range;
@@ -16,7 +16,7 @@ use std::ops::Range;
 /// # Errors
 ///
 /// [`Error::invalid`], with the place under a caret and the nearest name as a hint.
-pub fn steps_from_line(text: &str) -> Result<Vec<Step>> {
+pub fn steps_from_line(text: &str) -> Result<Vec<JobStep>> {
     if text.trim_start().starts_with('[') {
         return read::json_steps(text);
     }
@@ -34,7 +34,7 @@ pub fn steps_from_line(text: &str) -> Result<Vec<Step>> {
 }
 
 /// The step written in `text[part]`.
-fn step_of(text: &str, part: Range<usize>, index: usize) -> Result<Step> {
+fn step_of(text: &str, part: Range<usize>, index: usize) -> Result<JobStep> {
     let name = format!("step {}", index + 1);
     let mut words = words(text, part.clone());
     let Some(op_span) = words.next() else {
@@ -95,7 +95,7 @@ fn parameter(word: &str, op: &str, parameters: &[Parameter], name: &str) -> Resu
             let message = format!("{subject} is followed by a stray word, `{word}`");
             return Err(Fault::new("", message).hint("write parameters as key=value, without spaces in between"));
         }
-        return Err(read::unknown_key(key, parameters, step::later_parameters(op), &subject, "parameter"));
+        return Err(read::unknown_key(key, parameters, &subject, "parameter"));
     };
     let value = match written {
         None if known.flag => Value::Bool(true),

@@ -4,7 +4,7 @@
 use super::nearest::nearest;
 use super::{Job, Write};
 use crate::fault::Fault;
-use crate::step::{self, Parameter, Step};
+use crate::step::{self, JobStep, Parameter, Step};
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
@@ -12,11 +12,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use toml::de::{DeTable, DeValue};
-
-/// Ops of the finished product that this version does not have.
-const LATER_OPS: [&str; 5] = ["clip", "mean", "minimum", "maximum", "fill_holes"];
-/// The same for keys of the job.
-const LATER_JOB_KEYS: [&str; 4] = ["intensity", "mask", "histogram", "percentiles"];
 
 pub(super) fn toml(text: &str) -> Result<Job> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
@@ -39,7 +34,7 @@ pub(super) fn json(text: &str) -> Result<Job> {
 }
 
 /// The steps of a JSON array.
-pub(super) fn json_steps(text: &str) -> Result<Vec<Step>> {
+pub(super) fn json_steps(text: &str) -> Result<Vec<JobStep>> {
     let list = serde_json::from_str(text).map_err(|error| Error::invalid(format!("steps: not JSON: {error}")))?;
     Ok(steps(list)?)
 }
@@ -102,11 +97,11 @@ fn job(document: Value) -> Result<Job, Fault> {
     let Value::Object(mut table) = document else {
         return Err(Fault::new("", "a job is a table of keys, beginning with `input`"));
     };
-    known_keys(&table, &step::keys::<Job>(), &LATER_JOB_KEYS, "the job", "key")?;
+    known_keys(&table, &step::keys::<Job>(), "the job", "key")?;
     let list = table.remove("steps").map_or_else(|| Ok(Vec::new()), steps).map_err(|fault| fault.under("/steps"))?;
     let write = match table.remove("write") {
         None => Write::default(),
-        Some(Value::Object(keys)) => known_keys(&keys, &step::keys::<Write>(), &[], "[write]", "key")
+        Some(Value::Object(keys)) => known_keys(&keys, &step::keys::<Write>(), "[write]", "key")
             .and_then(|()| record(keys, "[write]"))
             .map_err(|fault| fault.under("/write"))?,
         Some(other) => {
@@ -118,7 +113,7 @@ fn job(document: Value) -> Result<Job, Fault> {
     Ok(job)
 }
 
-fn steps(list: Value) -> Result<Vec<Step>, Fault> {
+fn steps(list: Value) -> Result<Vec<JobStep>, Fault> {
     let Value::Array(list) = list else {
         return Err(Fault::new("", format!("`steps` takes a list of steps, but got {list}"))
             .hint("begin each step with [[steps]] in TOML, or {\"op\": ...} in JSON"));
@@ -132,15 +127,34 @@ fn steps(list: Value) -> Result<Vec<Step>, Fault> {
 }
 
 /// [`Step::validate`] for step `index`, counted from 0, with its number and place.
-pub(super) fn check_step(step: &Step, index: usize) -> Result<(), Fault> {
-    step.check().map_err(|fault| {
-        let message = format!("step {} ({}): {}", index + 1, step.op(), fault.message);
+pub(super) fn check_step(entry: &JobStep, index: usize) -> Result<(), Fault> {
+    let check = entry.step.check().and_then(|()| entry.save.as_deref().map_or(Ok(()), check_name));
+    check.map_err(|fault| {
+        let message = format!("step {} ({}): {}", index + 1, entry.step.op(), fault.message);
         Fault { message, ..fault }.under(&format!("/{index}"))
     })
 }
 
+/// Names of saved images become names of files beside those of the run itself.
+fn check_name(name: &str) -> Result<(), Fault> {
+    const TAKEN: [&str; 6] = ["input", "labels", "result", "objects", "contacts", "histogram"];
+    let refuse = |message: String| {
+        Err(Fault::new("/save", message)
+            .hint("a name is letters, digits, `-`, `_` and `.`, and begins with a letter or digit"))
+    };
+    let plain = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    match () {
+        () if !plain || name.len() > 100 => refuse(format!("`save` is {name:?}, which can't be the name of an output")),
+        () if TAKEN.contains(&name) || name.ends_with("-contacts") => {
+            refuse(format!("`save` is {name}, a name that outputs of the run itself have"))
+        }
+        () => Ok(()),
+    }
+}
+
 /// One step; `name` is what messages call it: `step 2`.
-pub(super) fn step(value: Value, name: &str) -> Result<Step, Fault> {
+pub(super) fn step(value: Value, name: &str) -> Result<JobStep, Fault> {
     let Value::Object(mut table) = value else {
         return Err(Fault::new("", format!("{name} takes a table with an `op`, but got {value}")));
     };
@@ -153,8 +167,15 @@ pub(super) fn step(value: Value, name: &str) -> Result<Step, Fault> {
     };
     let Some(parameters) = step::parameters(&op) else { return Err(unknown_op(&op, name)) };
     let subject = format!("{name} ({op})");
-    known_keys(&table, &parameters, step::later_parameters(&op), &subject, "parameter")?;
-    Ok(match op.as_str() {
+    known_keys(&table, &parameters, &subject, "parameter")?;
+    let save = match table.remove("save") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name),
+        Some(other) => {
+            return Err(Fault::new("/save", format!("`save` of {subject} takes text, but got {other}")));
+        }
+    };
+    let step = match op.as_str() {
         "rescale" => Step::Rescale(record(table, &subject)?),
         "cast" => Step::Cast(record(table, &subject)?),
         "gaussian" => Step::Gaussian(record(table, &subject)?),
@@ -164,14 +185,16 @@ pub(super) fn step(value: Value, name: &str) -> Result<Step, Fault> {
         "dilate" => Step::Dilate(record(table, &subject)?),
         "open" => Step::Open(record(table, &subject)?),
         "close" => Step::Close(record(table, &subject)?),
+        "fill_holes" => Step::FillHoles(record(table, &subject)?),
         "label" => Step::Label(record(table, &subject)?),
         "objects" => Step::Objects(record(table, &subject)?),
         _ => return Err(unknown_op(&op, name)),
-    })
+    };
+    Ok(JobStep { step, save })
 }
 
 /// The one way a step is read, from a job as from a plan on the wire.
-impl<'de> Deserialize<'de> for Step {
+impl<'de> Deserialize<'de> for JobStep {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         step(Value::deserialize(from)?, "the step").map_err(|fault| serde::de::Error::custom(fault.message))
     }
@@ -182,18 +205,12 @@ fn ops_hint() -> String {
 }
 
 fn unknown_op(op: &str, name: &str) -> Fault {
-    if LATER_OPS.contains(&op) {
-        return Fault::new("/op", format!("{name}: `{op}` is not in this version yet")).hint(ops_hint());
-    }
     let hint = nearest(op, step::op_names()).map_or_else(ops_hint, |near| format!("did you mean `{near}`?"));
     Fault::new("/op", format!("{name}: there is no op `{op}`")).hint(hint)
 }
 
 /// What `subject`, whose keys are called `noun`s, says of a key it does not have.
-pub(super) fn unknown_key(key: &str, known: &[Parameter], later: &[&str], subject: &str, noun: &str) -> Fault {
-    if later.contains(&key) {
-        return Fault::new(format!("/{key}"), format!("{subject}: `{key}` is not in this version yet"));
-    }
+pub(super) fn unknown_key(key: &str, known: &[Parameter], subject: &str, noun: &str) -> Fault {
     let names = || known.iter().map(|parameter| parameter.name.as_str());
     let hint = match nearest(key, names()) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -203,15 +220,9 @@ pub(super) fn unknown_key(key: &str, known: &[Parameter], later: &[&str], subjec
     Fault::new(format!("/{key}"), format!("{subject} has no {noun} `{key}`")).hint(hint)
 }
 
-fn known_keys(
-    table: &Map<String, Value>,
-    known: &[Parameter],
-    later: &[&str],
-    subject: &str,
-    noun: &str,
-) -> Result<(), Fault> {
+fn known_keys(table: &Map<String, Value>, known: &[Parameter], subject: &str, noun: &str) -> Result<(), Fault> {
     match table.keys().find(|key| known.iter().all(|parameter| parameter.name != **key)) {
-        Some(key) => Err(unknown_key(key, known, later, subject, noun)),
+        Some(key) => Err(unknown_key(key, known, subject, noun)),
         None => Ok(()),
     }
 }

@@ -90,7 +90,6 @@ fn toml_errors_name_line_and_key() {
         ("level = 1", "the job needs `input`", ""),
         ("input = 3", "line 1: `input` of the job takes text, but got 3", ""),
         ("input = \"\"", "line 1: `input` is empty, but must be the URL or path of a Zarr array", ""),
-        ("input = \"a\"\n\nmask = \"b\"", "line 3: the job: `mask` is not in this version yet", ""),
         (
             "input = \"a\"\nsteps = \"label\"",
             "line 2: `steps` takes a list of steps, but got \"label\"",

@@ -3,17 +3,22 @@
 //! Labels of a block are numbered closed ones first, then open ones, each by first voxel: the same order in which a
 //! group numbers its objects, so that blocks and groups look alike to whoever reads them.
 
+use std::borrow::Cow;
+
+use voxel::contacts::contacts;
 use voxel::exact_sum::Kind;
-use voxel::label::label;
+use voxel::label::{Connectivity, label};
 use voxel::runs::{Runs, of_values};
 use voxel::seam::Plane;
 use voxel::table::{ObjectRow, Objects, measure};
+use voxel::threshold::{Cut, Threshold, threshold};
 use voxel::{AnyVolume, Dtype, Region};
 
 use super::{Done, write};
 use crate::grid::{coordinates, face_bit};
-use crate::plan::Ending;
-use crate::plan::memory::BLOCK_ROWS;
+use crate::op::Op;
+use crate::plan::memory::{BLOCK_CONTACTS, BLOCK_ROWS};
+use crate::plan::{Leaf, Rows, TableId};
 use crate::reduce::down::from_parent;
 use crate::reduce::rank::Labels;
 use crate::reduce::records::Alias;
@@ -27,75 +32,134 @@ use crate::{Error, Result, layout};
 /// Fast, and runs are mostly small numbers already.
 const RUNS_ZSTD_LEVEL: i32 = 1;
 
-/// Labels a block of the mask (which reaches one voxel around the block) and writes its file.
-pub(crate) async fn leave(
-    worker: &Worker,
-    stage: usize,
-    unit: u64,
-    mask: AnyVolume,
-    intensity: Option<AnyVolume>,
-) -> Result<Contribution> {
-    let plan = &worker.plan;
-    let Ending::Label { connectivity, .. } = plan.ending else {
-        return Err(Error::internal("a job without a label step labels"));
-    };
-    let (tree, region) = (plan.tree(), plan.grid.region(unit));
-    let open_faces = tree.open_faces(0, coordinates(unit, tree.blocks));
-    let (runs, faces, closed) = tokio::task::block_in_place(|| {
-        let mut runs = label(&mask, region, connectivity);
-        let faces = touched_faces(&runs, open_faces);
-        let (faces, closed) = closed_first(&mut runs, faces);
-        (runs, faces, closed)
-    });
-
-    let mut out = Writer::create(&worker.store, &layout::scratch(&plan.stages[stage].fingerprint, unit)).await?;
-    let bytes = tokio::task::block_in_place(|| {
-        let mut bytes = Vec::new();
-        runs.encode(&mut bytes);
-        zstd::bulk::compress(&bytes, RUNS_ZSTD_LEVEL)
-    });
-    let bytes = bytes.map_err(|e| Error::internal(format!("runs can't be compressed: {e}")))?;
-    out.section(Tag::Runs, 0, &bytes).await?;
-    for face in (0..6).filter(|face| open_faces & (1 << face) != 0) {
-        let mut bytes = Vec::new();
-        plane(&runs, face, closed).encode(&mut bytes);
-        out.section(Tag::Plane, face as u64, &bytes).await?;
-    }
-    let rows = |labels: std::ops::Range<u32>| {
-        tokio::task::block_in_place(|| {
-            measure(&runs, labels, &mask, Objects::Components, intensity.as_ref(), plan.extent)
-        })
-    };
-    let kind = plan.rows_kind();
-    let pages = write_rows(Tag::Closed, kind, 1..closed + 1, &rows, &mut out).await?;
-    let open = write_rows(Tag::Open, kind, closed + 1..runs.labels + 1, &rows, &mut out).await?;
-    write_closed_keys(&pages, &mut out).await?;
-    for (page, faces) in faces.chunks(PAGE_RECORDS).enumerate() {
-        let first = page * PAGE_RECORDS;
-        let alias = |(i, faces): (usize, &u8)| {
-            Alias { block: unit, label: (first + i) as u32, faces: *faces, open: (first + i) as u64 }.encode()
-        };
-        let bytes: Vec<u8> = faces.iter().enumerate().flat_map(alias).collect();
-        out.section(Tag::Aliases, page as u64, &bytes).await?;
-    }
-    Counts { closed: pages.rows, open: open.rows, aliases: open.rows }.write(&mut out).await?;
-    out.finish().await?;
-    Ok(Contribution::of(0, unit, pages))
+/// What a block leaves for a merge.
+pub(super) struct Left<'a> {
+    pub(super) worker: &'a Worker,
+    /// Which merge.
+    pub(super) leaf: &'a Leaf,
+    pub(super) unit: u64,
+    /// The image it is made from, which reaches one voxel around the block.
+    pub(super) image: &'a AnyVolume,
+    pub(super) intensity: Option<&'a AnyVolume>,
 }
 
-/// Measures the objects that a block's values name and writes their rows, all of them closed, by id.
-pub(crate) async fn leave_rows(worker: &Worker, stage: usize, unit: u64, image: AnyVolume) -> Result<Contribution> {
-    let plan = &worker.plan;
-    let region = plan.grid.region(unit);
-    let (runs, ids) = tokio::task::block_in_place(|| of_values(&image, region));
-    let rows = |labels: std::ops::Range<u32>| {
-        tokio::task::block_in_place(|| measure(&runs, labels, &image, Objects::Values(&ids), None, plan.extent))
-    };
-    let mut out = Writer::create(&worker.store, &layout::scratch(&plan.stages[stage].fingerprint, unit)).await?;
-    let pages = write_rows(Tag::Closed, None, 1..runs.labels + 1, &rows, &mut out).await?;
-    write_closed_keys(&pages, &mut out).await?;
-    out.finish().await?;
-    Ok(Contribution::of(0, unit, pages))
+impl Left<'_> {
+    /// Writes it; gives what there is to rank.
+    pub(super) async fn write(&self) -> Result<Vec<Contribution>> {
+        match *self.leaf {
+            Leaf::Labels { step } => match self.worker.plan.ops.get(step) {
+                Some(Op::Label(label)) => Ok(vec![self.labels(step, label.connectivity, self.image).await?]),
+                Some(Op::FillHoles { connectivity }) => {
+                    let background = tokio::task::block_in_place(|| {
+                        let zero = Threshold { cut: Cut::Between(0.0, 0.0), invert: false };
+                        threshold(self.image.clone(), self.image.region(), &zero)
+                    });
+                    Ok(vec![self.labels(step, *connectivity, &background).await?])
+                }
+                _ => Err(Error::internal("labels are left for a step that merges none")),
+            },
+            Leaf::Rows { step } => Ok(vec![self.rows(step).await?]),
+            Leaf::Contacts { step } => self.contacts(step).await,
+            Leaf::Count(_) | Leaf::Image(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The intensities of a step's objects, where its rows carry some.
+    fn intensity_of(&self, step: usize) -> Option<&AnyVolume> {
+        self.intensity.filter(|_| self.worker.plan.intensity_dtype(step).is_some())
+    }
+
+    /// Labels the block and writes its file.
+    async fn labels(&self, step: usize, connectivity: Connectivity, mask: &AnyVolume) -> Result<Contribution> {
+        let Self { worker, unit, .. } = *self;
+        let (plan, intensity) = (&worker.plan, self.intensity_of(step));
+        let (tree, region) = (plan.tree(), plan.grid.region(unit));
+        let open_faces = tree.open_faces(0, coordinates(unit, tree.blocks));
+        let (runs, faces, closed) = tokio::task::block_in_place(|| {
+            let mut runs = label(mask, region, connectivity);
+            let faces = touched_faces(&runs, open_faces);
+            let (faces, closed) = closed_first(&mut runs, faces);
+            (runs, faces, closed)
+        });
+
+        let table = TableId { step, of: Rows::Objects };
+        let mut out = Writer::create(&worker.store, &layout::scratch(&plan.left(table), unit)).await?;
+        let bytes = tokio::task::block_in_place(|| {
+            let mut bytes = Vec::new();
+            runs.encode(&mut bytes);
+            zstd::bulk::compress(&bytes, RUNS_ZSTD_LEVEL)
+        });
+        let bytes = bytes.map_err(|e| Error::internal(format!("runs can't be compressed: {e}")))?;
+        out.section(Tag::Runs, 0, &bytes).await?;
+        for face in (0..6).filter(|face| open_faces & (1 << face) != 0) {
+            let mut bytes = Vec::new();
+            plane(&runs, face, closed).encode(&mut bytes);
+            out.section(Tag::Plane, face as u64, &bytes).await?;
+        }
+        let rows = |labels: std::ops::Range<u32>| {
+            tokio::task::block_in_place(|| measure(&runs, labels, mask, Objects::Components, intensity, plan.extent))
+        };
+        let kind = plan.rows_kind(step);
+        let pages = write_rows(Tag::Closed, kind, 1..closed + 1, &rows, &mut out).await?;
+        let open = write_rows(Tag::Open, kind, closed + 1..runs.labels + 1, &rows, &mut out).await?;
+        write_closed_keys(&pages, &mut out).await?;
+        for (page, faces) in faces.chunks(PAGE_RECORDS).enumerate() {
+            let first = page * PAGE_RECORDS;
+            let alias = |(i, faces): (usize, &u8)| {
+                Alias { block: unit, label: (first + i) as u32, faces: *faces, open: (first + i) as u64 }.encode()
+            };
+            let bytes: Vec<u8> = faces.iter().enumerate().flat_map(alias).collect();
+            out.section(Tag::Aliases, page as u64, &bytes).await?;
+        }
+        Counts { closed: pages.rows, open: open.rows, aliases: open.rows }.write(&mut out).await?;
+        out.finish().await?;
+        Ok(Contribution::of(table, Contributor { level: 0, unit }, pages))
+    }
+
+    /// Measures the objects that the block's values name and writes their rows, all of them closed, by id.
+    async fn rows(&self, step: usize) -> Result<Contribution> {
+        let Self { worker, unit, image, .. } = *self;
+        let (plan, intensity) = (&worker.plan, self.intensity_of(step));
+        let (runs, ids) = tokio::task::block_in_place(|| of_values(image, plan.grid.region(unit)));
+        let rows = |labels: std::ops::Range<u32>| {
+            tokio::task::block_in_place(|| measure(&runs, labels, image, Objects::Values(&ids), intensity, plan.extent))
+        };
+        let table = TableId { step, of: Rows::Objects };
+        let mut out = Writer::create(&worker.store, &layout::scratch(&plan.left(table), unit)).await?;
+        let pages = write_rows(Tag::Closed, plan.rows_kind(step), 1..runs.labels + 1, &rows, &mut out).await?;
+        write_closed_keys(&pages, &mut out).await?;
+        out.finish().await?;
+        Ok(Contribution::of(table, Contributor { level: 0, unit }, pages))
+    }
+
+    /// Writes the contacts of the block's voxels, in as many files as it takes.
+    async fn contacts(&self, step: usize) -> Result<Vec<Contribution>> {
+        let Self { worker, unit, image, .. } = *self;
+        let plan = &worker.plan;
+        let table = TableId { step, of: Rows::Contacts };
+        let Some(connectivity) = plan.ops.get(step).and_then(Op::contacts) else {
+            return Err(Error::internal("contacts are left for a step that asks for none"));
+        };
+        let (runtime, mut contributions) = (tokio::runtime::Handle::current(), Vec::new());
+        tokio::task::block_in_place(|| {
+            contacts(image, plan.grid.region(unit), plan.extent, connectivity, BLOCK_CONTACTS, |found| {
+                let from = Contributor { level: contributions.len() as u32, unit };
+                contributions.push(runtime.block_on(async {
+                    let mut out = Writer::create(&worker.store, &plan.rows_of(table, from)).await?;
+                    let mut pages = PageWriter::new(Tag::Closed, ());
+                    for contact in &found {
+                        pages.push(contact, &mut out).await?;
+                    }
+                    let pages = pages.finish(&mut out).await?;
+                    write_closed_keys(&pages, &mut out).await?;
+                    out.finish().await?;
+                    Ok::<_, Error>(Contribution::of(table, from, pages))
+                })?);
+                Ok::<_, Error>(())
+            })
+        })?;
+        Ok(contributions)
+    }
 }
 
 /// Writes the rows of some labels, [`BLOCK_ROWS`] at a time.
@@ -180,39 +244,66 @@ fn plane(runs: &Runs, face: usize, closed: u32) -> Plane<u32> {
     plane
 }
 
-/// Writes the final labels of a block.
-pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, unit: u64) -> Result<Done> {
+/// Writes what a step made of a block's labels: their final numbers, or the foreground with its holes filled.
+pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, step: usize, unit: u64) -> Result<Done> {
     let plan = &worker.plan;
     let state = worker.state_before(stage).await?;
-    let output = plan.output.as_ref().ok_or_else(|| Error::internal("a label job has no output"))?;
+    let stored = plan.stored(step + 1).ok_or_else(|| Error::internal("labels are to be written nowhere"))?;
     let region = plan.grid.region(unit);
+    let fills = matches!(plan.ops.get(step), Some(Op::FillHoles { .. }));
+    let mut done = Done::default();
+    let mask = match plan.mask.is_some() && fills {
+        true => Some(super::read::mask(worker, gate, region, &mut done).await?),
+        false => None,
+    };
     // Labels and runs of a block are as large as its voxels at worst, so they are read under the permit, too.
     let permit = gate.compute().await?;
-    let file = Reader::open(&worker.store, &layout::scratch(plan.rows_stage(), unit)).await?;
+    let table = TableId { step, of: Rows::Objects };
+    let file = Reader::open(&worker.store, &layout::scratch(&plan.left(table), unit)).await?;
     let counts = Counts::read(&file).await?;
     let this = Contributor { level: 0, unit };
-    let ranked = Labels { store: &worker.store, rank: plan.rank_stage(), cuts: &state.cuts, bases: &state.bases };
+    let ranked = Labels::of(&worker.store, plan, &state, table)?;
     let mut labels = ranked.of_closed(this, &file, 0..counts.closed).await?;
     if counts.open > 0 {
-        labels.extend(from_parent(&worker.store, plan.tree(), plan.down_stage(1), this, 0..counts.open).await?);
+        labels.extend(from_parent(&worker.store, plan.tree(), plan.down_stage(step, 1), this, 0..counts.open).await?);
     }
     let bytes = file.require(Tag::Runs, 0).await?;
-    let spec = crate::array::ArraySpec { dtype: state.label_dtype(), ..output.spec.clone() };
-    let image = tokio::task::block_in_place(|| paint(&bytes, region, &labels, spec.dtype))
-        .ok_or_else(|| file.damaged("its runs can't be decoded"))?;
+    let image = tokio::task::block_in_place(|| {
+        let runs = runs_of(&bytes, region).filter(|runs| runs.labels as usize == labels.len())?;
+        let mut image = match fills {
+            true => filled(&runs, &labels),
+            false => paint(&runs, &labels, state.dtype(plan, step + 1)),
+        };
+        if let Some(mask) = &mask {
+            voxel::mask::within(&mut image, mask);
+        }
+        Some(image)
+    });
+    let image = image.ok_or_else(|| file.damaged("its runs can't be decoded"))?;
     drop((bytes, labels));
-    let written = write(worker, gate, permit, &layout::level(&output.group, 0), &spec, image, region).await?;
-    Ok(Done { written, ..Done::default() })
+    done.written = write(worker, gate, permit, &state, stored, Some(Cow::Owned(image)), region).await?;
+    Ok(done)
 }
 
-fn paint(bytes: &[u8], region: Region, labels: &[u64], dtype: Dtype) -> Option<AnyVolume> {
+fn runs_of(bytes: &[u8], region: Region) -> Option<Runs> {
     // A run is a few bytes: three numbers of at most five each, and each row's count.
     let bytes_max = region.voxels().div_ceil(2) * 15 + region.voxels() + 64;
     let bytes = zstd::bulk::decompress(bytes, bytes_max).ok()?;
-    let runs = Runs::decode(region, &bytes)?;
-    (runs.labels as usize == labels.len()).then_some(())?;
-    Some(match dtype {
+    Runs::decode(region, &bytes)
+}
+
+fn paint(runs: &Runs, labels: &[u64], dtype: Dtype) -> AnyVolume {
+    match dtype {
         Dtype::U64 => runs.paint(|label| labels[label as usize - 1]).into(),
         _ => runs.paint(|label| labels[label as usize - 1] as u32).into(),
-    })
+    }
+}
+
+/// The foreground and its holes, from the runs of the background: those that were kept are holes.
+fn filled(runs: &Runs, labels: &[u64]) -> AnyVolume {
+    let mut image = runs.paint(|label| labels[label as usize - 1] == 0);
+    for value in &mut image.data {
+        *value = !*value;
+    }
+    image.into()
 }

@@ -2,26 +2,66 @@
 
 use futures::StreamExt;
 use futures::stream;
-use voxel::{AnyVolume, Region};
+use voxel::{AnyVolume, Dtype, Region, Volume};
 
 use super::Done;
-use crate::Result;
 use crate::array::{Array, ChunkCache};
 use crate::plan::memory::READ_PART_BYTES;
+use crate::plan::{Input, Intensity};
 use crate::task::{Gate, Worker};
+use crate::{Error, Result};
 
-/// Reads `region` of the image the job sees, from the input.
-pub(super) async fn input(worker: &Worker, gate: &Gate, region: Region, done: &mut Done) -> Result<AnyVolume> {
-    let image = boxed(&worker.input, &worker.cache, gate, worker.plan.in_input(region), Some(done)).await?;
-    Ok(at(image, region))
+/// Reads `region` of an image: the input where it lies, any other where an earlier stage has put it.
+pub(super) async fn image(
+    worker: &Worker,
+    gate: &Gate,
+    image: usize,
+    region: Region,
+    done: &mut Done,
+) -> Result<AnyVolume> {
+    if image == 0 {
+        return input(&worker.input, &worker.plan.input, worker, gate, region, done).await;
+    }
+    let array = worker.stored(image).await?;
+    let voxels = boxed(&array, &worker.cache, gate, region, None).await?;
+    // Masks are stored as bytes, and labels as narrow as they can be.
+    let dtype = worker.plan.dtype(image);
+    Ok(if voxels.dtype() == dtype { voxels } else { voxel::filter::cast(voxels, region, dtype) })
 }
 
-/// Reads `region` of what an earlier stage left.
-pub(super) async fn spilled(worker: &Worker, gate: &Gate, stage: usize, region: Region) -> Result<AnyVolume> {
-    let (array, dtype) = worker.spilled(stage).await?;
-    let image = boxed(&array, &worker.cache, gate, region, None).await?;
-    // Masks are stored as bytes.
-    Ok(if image.dtype() == dtype { image } else { voxel::filter::cast(image, region, dtype) })
+/// Reads `region` of the array that object statistics read, where it is another than the job's own images.
+pub(super) async fn intensity(worker: &Worker, gate: &Gate, region: Region, done: &mut Done) -> Result<AnyVolume> {
+    match (&worker.intensity, &worker.plan.intensity) {
+        (Some(array), Intensity::Other(other)) => input(array, other, worker, gate, region, done).await,
+        _ => Err(Error::internal("the array of intensities was not opened")),
+    }
+}
+
+/// Reads `region` of the mask: true inside.
+pub(super) async fn mask(worker: &Worker, gate: &Gate, region: Region, done: &mut Done) -> Result<Volume<bool>> {
+    let (Some(array), Some(mask)) = (&worker.mask, &worker.plan.mask) else {
+        return Err(Error::internal("the mask was not opened"));
+    };
+    let missing = done.missing_chunks;
+    let voxels = input(array, mask, worker, gate, region, done).await?;
+    // What is told of missing chunks is of the input.
+    done.missing_chunks = missing;
+    match voxel::filter::cast(voxels, region, Dtype::Bool) {
+        AnyVolume::Bool(mask) => Ok(mask),
+        _ => Err(Error::internal("a mask is not bool")),
+    }
+}
+
+async fn input(
+    array: &Array,
+    input: &Input,
+    worker: &Worker,
+    gate: &Gate,
+    region: Region,
+    done: &mut Done,
+) -> Result<AnyVolume> {
+    let image = boxed(array, &worker.cache, gate, input.region_of(region), Some(done)).await?;
+    Ok(at(image, region))
 }
 
 async fn boxed(

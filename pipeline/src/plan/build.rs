@@ -1,19 +1,17 @@
-//! From job to plan: fusing steps, placing barriers, choosing blocks.
+//! From job to plan: what is computed, what is kept of it and under which name, and in which blocks. The stages are laid
+//! by [`super::lay`].
 
 use serde::{Deserialize, Serialize};
 use voxel::{Dtype, Extent};
 
 use super::memory::{self, Resources};
-use super::{
-    Count, Counted, Ending, FORMAT, Input, Leaves, MergeSettings, Output, Pass, Plan, Round, Source, Stage, StageKind,
-    hash,
-};
-use crate::array::{ArraySpec, BloscCompressor, Codec};
+use super::{FORMAT, Input, Intensity, MergeSettings, Plan, Rows, Stored, Table, TableId, hash, lay};
+use crate::array::{ArraySpec, BloscCompressor, Codec, GroupKind, OmeVersion};
 use crate::grid::Grid;
-use crate::job::Job;
-use crate::op::{Choice, Op};
-use crate::step::{self, Step};
-use crate::{Error, Result, layout, op};
+use crate::job::{Job, Measured};
+use crate::op::Op;
+use crate::step;
+use crate::{Error, Result, layout};
 
 /// What the planner must know of the input, which somebody else has opened.
 #[derive(Clone, Debug)]
@@ -24,6 +22,10 @@ pub struct InputImage {
     pub extent: Extent,
     /// Names of its axes.
     pub axes: Vec<String>,
+    /// The job's `mask`, and the shape of its image.
+    pub mask: Option<(Input, Extent)>,
+    /// The job's `intensity`, where that is another array, and the shape of its image.
+    pub intensity: Option<(Input, Extent)>,
 }
 
 /// What the user may say about how, not what, to compute.
@@ -42,13 +44,7 @@ const IMAGE_CODEC: Codec = Codec::Zstd { level: 1 };
 /// The default codec of labels, whose high bytes are nearly constant.
 const LABEL_CODEC: Codec = Codec::Blosc { compressor: BloscCompressor::Zstd, level: 1 };
 /// The codec of arrays between stages.
-pub(super) const SCRATCH_CODEC: Codec = Codec::Blosc { compressor: BloscCompressor::Lz4, level: 1 };
-
-/// A threshold before which everything must have been seen.
-struct Barrier {
-    op: usize,
-    by: Choice,
-}
+const SCRATCH_CODEC: Codec = Codec::Blosc { compressor: BloscCompressor::Lz4, level: 1 };
 
 /// Makes the plan of a job, or says why it can't be run with these resources.
 ///
@@ -67,14 +63,43 @@ pub fn plan(job: &Job, image: &InputImage, wishes: &Wishes, resources: &Resource
     let mut input = image.input.clone();
     input.offset = region.start;
 
-    step::output_dtypes(&job.steps, input.dtype)?;
-    let codec = job.write.codec.as_deref().map(|text| text.parse().map_err(|e: Error| e.at("`codec`"))).transpose()?;
-    let (ops, ending) = split(job, extent)?;
-    let output = output(job, image, extent, &ops, ending, codec)?;
-    // Where things lie is not part of the question, but for what the input's fingerprint says of it.
-    let asked = Job { input: String::new(), output: None, ..job.clone() };
-    let identity =
-        hash(&(&asked.canonical_json(), &input.fingerprint, input.offset, extent, env!("CARGO_PKG_VERSION")));
+    let steps: Vec<&step::Step> = job.steps.iter().map(|entry| &entry.step).collect();
+    step::output_dtypes(&steps, input.dtype)?;
+    let beside = |what: &str, other: &Option<(Input, Extent)>| beside(what, other, image.extent, region.start);
+    let mask = beside("mask", &image.mask)?;
+    if let Some(mask) = mask.as_ref().filter(|mask| mask.dtype.is_float()) {
+        return Err(Error::invalid(format!("`mask` takes bool or integers, but {} is {}", mask.url, mask.dtype))
+            .hint("make a mask of it first, with a run that ends in a threshold"));
+    }
+    let other = beside("intensity", &image.intensity)?;
+    let ops = compile(job, extent)?;
+    let intensity = match (other, job.intensity.as_deref().map(|name| saved(job, "intensity", name)).transpose()) {
+        (Some(other), _) => Intensity::Other(other),
+        (None, saved) => Intensity::Image(saved?.unwrap_or(0)),
+    };
+    let measured = match &job.histogram {
+        Measured::Input => 0,
+        Measured::Saved(name) => saved(job, "histogram", name)?,
+    };
+    // Where things lie is not part of the question, but for what the fingerprints say of it.
+    let asked = Job { input: String::new(), output: None, mask: None, ..job.clone() };
+    let fingerprint = |input: &Input| (input.fingerprint.clone(), input.offset);
+    let others = match &intensity {
+        Intensity::Other(other) => Some(fingerprint(other)),
+        Intensity::Image(_) => None,
+    };
+    let asked = match others {
+        Some(_) => Job { intensity: None, ..asked },
+        None => asked,
+    };
+    let identity = hash(&(
+        &asked.canonical_json(),
+        fingerprint(&input),
+        mask.as_ref().map(fingerprint),
+        others,
+        extent,
+        env!("CARGO_PKG_VERSION"),
+    ));
 
     let mut plan = Plan {
         format: FORMAT,
@@ -83,87 +108,158 @@ pub fn plan(job: &Job, image: &InputImage, wishes: &Wishes, resources: &Resource
         id: String::new(),
         job: job.clone(),
         input,
+        mask,
+        intensity,
         extent,
         grid: Grid { extent, block: extent.shape },
         ops,
-        ending,
-        output,
+        measured,
+        images: Vec::new(),
+        tables: Vec::new(),
         merge: wishes.merge,
         stages: Vec::new(),
     };
+    plan.images = images(&plan, image)?;
+    plan.tables = tables(&plan)?;
     let unit = object_shape(&plan);
     plan.grid.block = match wishes.block {
         Some(block) => std::array::from_fn(|a| block[a].max(1).next_multiple_of(unit[a]).min(roof(extent, unit)[a])),
         None => choose_block(&plan, unit, resources)?,
     };
     let voxels = plan.grid.largest().iter().product::<usize>();
-    if matches!(ending, Ending::Label { .. } | Ending::Objects) && voxels > voxel::runs::VOXELS_MAX {
+    let labels = plan.ops.iter().any(|op| op.is_merged() || matches!(op, Op::Objects { .. }));
+    if labels && voxels > voxel::runs::VOXELS_MAX {
         return Err(Error::invalid(format!("a block of {voxels} voxels is too large to label"))
             .hint(format!("give --block a shape of at most {} voxels", voxel::runs::VOXELS_MAX)));
     }
-    lay_stages(&mut plan, wishes, resources);
+    lay::stages(&mut plan, wishes, resources);
     memory::project(&plan, resources)?;
     Ok(plan)
 }
 
-/// The ops of a job, and what it ends with.
-fn split(job: &Job, extent: Extent) -> Result<(Vec<Op>, Ending)> {
-    let mut ops = Vec::new();
-    let mut ending = if job.steps.is_empty() { Ending::Measure } else { Ending::Image };
-    for (i, step) in job.steps.iter().enumerate() {
-        if let Some(op) =
-            Op::compile(step, extent.planar).map_err(|e| e.at(format!("step {} ({})", i + 1, step.op())))?
-        {
-            ops.push(op);
-            continue;
-        }
-        if i + 1 != job.steps.len() {
-            let after = job.steps[i + 1].op();
-            return Err(Error::invalid(format!("step {} ({after}) comes after {}", i + 2, step.op()))
-                .hint(format!("this version runs {} as the last step only", step.op())));
-        }
-        ending = match step {
-            Step::Label(label) => Ending::Label {
-                connectivity: label
-                    .connectivity
-                    .neighbours(extent.planar)?
-                    .try_into()
-                    .map_err(|e| Error::internal(format!("the job's connectivity is none of the kernel's: {e}")))?,
-                min_voxels: label.min_voxels,
-                clear_border: label.clear_border,
-            },
-            _ => Ending::Objects,
-        };
+/// An array that is read beside the input: it has the input's shape, and is cropped as the input is.
+fn beside(what: &str, other: &Option<(Input, Extent)>, extent: Extent, offset: [usize; 3]) -> Result<Option<Input>> {
+    let Some((other, theirs)) = other else { return Ok(None) };
+    let shape = |extent: &Extent| extent.axes().map(|a| extent.shape[a]).collect::<Vec<_>>();
+    if *theirs != extent {
+        let (theirs, ours) = (shape(theirs), shape(&extent));
+        return Err(Error::invalid(format!(
+            "`{what}` {} has the shape {theirs:?}, but the input has {ours:?}",
+            other.url
+        ))
+        .hint("give an array of the input's shape; `region` crops both"));
     }
-    Ok((ops, ending))
+    Ok(Some(Input { offset, ..other.clone() }))
 }
 
-/// The image that a job writes.
-fn output(
-    job: &Job,
-    image: &InputImage,
-    extent: Extent,
-    ops: &[Op],
-    ending: Ending,
-    codec: Option<Codec>,
-) -> Result<Option<Output>> {
-    let (group, dtype) = match ending {
-        Ending::Measure | Ending::Objects => return Ok(None),
-        Ending::Image => (layout::IMAGE, op::dtypes(ops, image.input.dtype)[ops.len()]),
-        Ending::Label { .. } => (layout::LABELS, Dtype::U32),
+/// The image that a key of the job names.
+fn saved(job: &Job, key: &str, name: &str) -> Result<usize> {
+    if name == "input" {
+        return Ok(0);
+    }
+    let step = job.steps.iter().position(|entry| entry.save.as_deref() == Some(name));
+    step.map(|step| step + 1).ok_or_else(|| {
+        let names: Vec<&str> = job.steps.iter().filter_map(|entry| entry.save.as_deref()).collect();
+        Error::invalid(format!("`{key}` is {name}, but no step saves an image of that name")).hint(match &names[..] {
+            [] => format!("add save = \"{name}\" to the step whose result is meant"),
+            _ => format!("the saved images are {}", names.join(", ")),
+        })
+    })
+}
+
+/// The ops of a job, one for each step.
+fn compile(job: &Job, extent: Extent) -> Result<Vec<Op>> {
+    let op = |(i, entry): (usize, &step::JobStep)| {
+        Op::compile(&entry.step, extent).map_err(|e| e.at(format!("step {} ({})", i + 1, entry.step.op())))
     };
-    let (chunks, shards) = job.write.shapes(&extent)?;
-    let codec = codec.unwrap_or(if matches!(ending, Ending::Label { .. }) { LABEL_CODEC } else { IMAGE_CODEC });
-    let spec =
-        ArraySpec { extent, dtype, chunks, shards, codec, dimension_names: image.axes.clone(), ome: job.write.ome };
-    spec.check()?;
-    Ok(Some(Output { group: group.to_owned(), spec }))
+    job.steps.iter().enumerate().map(op).collect()
+}
+
+/// The images that the user finds: those saved, the labels of the last `label`, and what the job ends with otherwise.
+fn images(plan: &Plan, input: &InputImage) -> Result<Vec<Stored>> {
+    let (job, ops) = (&plan.job, &plan.ops);
+    let last_label = ops.iter().rposition(|op| matches!(op, Op::Label(_))).map(|op| op + 1);
+    // Steps that only measure leave the image as it was.
+    let end = (0..ops.len()).rev().find(|op| !matches!(ops[*op], Op::Objects { .. })).map_or(0, |op| op + 1);
+    let result = (end > 0 && end == ops.len() && Some(end) != last_label).then_some(end);
+    let codec = job.write.codec.as_deref().map(|text| text.parse().map_err(|e: Error| e.at("`codec`"))).transpose()?;
+    let mut images = Vec::new();
+    for image in 1..=ops.len() {
+        let mut groups = Vec::new();
+        groups.extend((Some(image) == last_label).then(|| layout::LABELS.to_owned()));
+        groups.extend((Some(image) == result).then(|| layout::IMAGE.to_owned()));
+        groups.extend(job.steps[image - 1].save.as_deref().map(layout::saved_group));
+        if groups.is_empty() {
+            continue;
+        }
+        // What `objects` measures are labels, too, wherever they came from.
+        let labels = matches!(ops[image - 1], Op::Label(_) | Op::Objects { .. });
+        let kind = if labels { GroupKind::Labels } else { GroupKind::Image };
+        let (chunks, shards) = job.write.shapes(&plan.extent)?;
+        let codec = codec.unwrap_or(if labels { LABEL_CODEC } else { IMAGE_CODEC });
+        let (extent, dtype) = (plan.extent, plan.dtype(image));
+        let (dimension_names, ome) = (input.axes.clone(), job.write.ome);
+        let spec = ArraySpec { extent, dtype, chunks, shards, codec, dimension_names, ome };
+        spec.check()?;
+        images.push(Stored { image, groups, kind, spec });
+    }
+    Ok(images)
+}
+
+/// The tables that the user finds: of the last step that measures, and of those saved.
+fn tables(plan: &Plan) -> Result<Vec<Table>> {
+    let measures = |op: &Op| matches!(op, Op::Label(_) | Op::Objects { .. });
+    let last = plan.ops.iter().rposition(measures);
+    let last_contacts = plan.ops.iter().rposition(|op| op.contacts().is_some());
+    let mut tables = Vec::new();
+    for (step, op) in plan.ops.iter().enumerate().filter(|(_, op)| measures(op)) {
+        let name = plan.job.steps[step].save.as_deref();
+        let mut keys = Vec::new();
+        keys.extend((last == Some(step)).then(|| layout::OBJECTS.to_owned()));
+        keys.extend(name.map(layout::saved_objects));
+        if !keys.is_empty() {
+            let id = TableId { step, of: Rows::Objects };
+            tables.push(Table { id, keys, intensity: intensity_dtype(plan, step)? });
+        }
+        if op.contacts().is_some() {
+            let id = TableId { step, of: Rows::Contacts };
+            let mut keys = Vec::new();
+            keys.extend((last_contacts == Some(step)).then(|| layout::CONTACTS.to_owned()));
+            keys.extend(name.map(layout::saved_contacts));
+            if keys.is_empty() {
+                return Err(Error::invalid(format!(
+                    "step {} ({}) asks for contacts that a later step's would take the place of",
+                    step + 1,
+                    op.name()
+                ))
+                .hint("add save = \"name\" to it, so that they get a file of their own"));
+            }
+            tables.push(Table { id, keys, intensity: None });
+        }
+    }
+    Ok(tables)
+}
+
+/// The type of the intensities of a step's objects.
+fn intensity_dtype(plan: &Plan, step: usize) -> Result<Option<Dtype>> {
+    match &plan.intensity {
+        Intensity::Other(other) => Ok(Some(other.dtype)),
+        Intensity::Image(image) if *image > step => Err(Error::invalid(format!(
+            "`intensity` names what step {image} saves, but step {} ({}) measures before that",
+            step + 1,
+            plan.ops[step].name()
+        ))
+        .hint("name an image that is saved earlier, or another array")),
+        // Without a step that makes a mask or labels, the values that name the objects are the input's own.
+        Intensity::Image(0) if !plan.ops[..=step].iter().any(|op| op.gives_foreground() || op.is_merged()) => Ok(None),
+        Intensity::Image(image) => Ok(Some(plan.dtype(*image))),
+    }
 }
 
 /// The voxels of one output object (or, for a job that writes none, one input chunk): what blocks are multiples of.
 fn object_shape(plan: &Plan) -> [usize; 3] {
-    match &plan.output {
-        Some(output) => output.spec.unit_shape(),
+    match plan.images.first() {
+        Some(stored) => stored.spec.unit_shape(),
         None => std::array::from_fn(|a| plan.input.chunk[a].clamp(1, plan.extent.shape[a])),
     }
 }
@@ -179,14 +275,14 @@ fn choose_block(plan: &Plan, unit: [usize; 3], resources: &Resources) -> Result<
     const VOXELS_ENOUGH: usize = 1 << 24;
     let fits = |block: [usize; 3]| {
         let mut candidate = Plan { grid: Grid { extent: plan.extent, block }, ..plan.clone() };
-        lay_stages(&mut candidate, &Wishes::default(), resources);
+        lay::stages(&mut candidate, &Wishes::default(), resources);
         memory::project(&candidate, resources)
     };
     let roof = roof(plan.extent, unit);
     let mut block: [usize; 3] = std::array::from_fn(|a| unit[a].min(roof[a]));
     fits(block).map_err(|e| {
-        let (object, parts) = match &plan.output {
-            Some(output) if output.spec.shards.is_some() => ("shard", "smaller shards: --shards none, or --chunks 64"),
+        let (object, parts) = match plan.images.first() {
+            Some(stored) if stored.spec.shards.is_some() => ("shard", "smaller shards: --shards none, or --chunks 64"),
             Some(_) => ("output chunk", "smaller chunks, as with --chunks 32"),
             None => ("input chunk", "an input of smaller chunks"),
         };
@@ -213,140 +309,21 @@ fn choose_block(plan: &Plan, unit: [usize; 3], resources: &Resources) -> Result<
 
 /// The chunks of an array between stages: parts of blocks, so that no two blocks write one object, and small enough
 /// that a neighbour's halo reads little more than it needs.
-pub(super) fn spilled_chunks(grid: Grid) -> [usize; 3] {
+fn spilled_chunks(grid: Grid) -> [usize; 3] {
     const SIDE: usize = 64;
     let block = grid.largest();
     std::array::from_fn(|a| (1..=block[a].min(SIDE)).rev().find(|c| grid.block[a].is_multiple_of(*c)).unwrap_or(1))
 }
 
-/// Passes, barriers and reduces, in order.
-fn lay_stages(plan: &mut Plan, wishes: &Wishes, resources: &Resources) {
-    let mut kinds: Vec<StageKind> = Vec::new();
-    let (mut source, mut from, mut tallied) = (Source::Input, 0, false);
-    for barrier in barriers(plan) {
-        let of = if barrier.op == 0 { Counted::Input } else { Counted::Before(barrier.op) };
-        let mut rounds = rounds(barrier.by, plan.dtype_of(of)).into_iter();
-        let mut counts = Vec::new();
-        if !tallied {
-            counts.push(Count { of: Counted::Input, round: Round::Tally });
-            tallied = true;
-        }
-        if let Some(round) = rounds.next() {
-            let first = Count { of, round };
-            counts.extend((!counts.contains(&first)).then_some(first));
-        }
-        let later = rounds.len() + 1;
-        let spills = barrier.op > from && spilling_is_cheaper(&plan.ops[from..barrier.op], plan.dtype_of(of), later);
-        let leaves = if spills { Leaves::Array } else { Leaves::Nothing };
-        if !counts.is_empty() || spills {
-            kinds.push(StageKind::Map(Pass { source, ops: (from, barrier.op), counts, leaves }));
-        }
-        if spills {
-            (source, from) = (Source::Stage(kinds.len() - 1), barrier.op);
-        }
-        for round in rounds {
-            let counts = vec![Count { of, round }];
-            kinds.push(StageKind::Map(Pass { source, ops: (from, barrier.op), counts, leaves: Leaves::Nothing }));
-        }
+/// An image between stages.
+pub(super) fn scratch_spec(plan: &Plan, dtype: Dtype) -> ArraySpec {
+    ArraySpec {
+        extent: plan.extent,
+        dtype,
+        chunks: spilled_chunks(plan.grid),
+        shards: None,
+        codec: SCRATCH_CODEC,
+        dimension_names: Vec::new(),
+        ome: OmeVersion::V05,
     }
-    let leaves = match plan.ending {
-        Ending::Measure => Leaves::Nothing,
-        Ending::Image => Leaves::Image,
-        Ending::Label { .. } => Leaves::Labels,
-        Ending::Objects => Leaves::Rows,
-    };
-    let first = Count { of: Counted::Input, round: Round::Tally };
-    let counts = if tallied { Vec::new() } else { vec![first] };
-    kinds.push(StageKind::Map(Pass { source, ops: (from, plan.ops.len()), counts, leaves }));
-    if plan.ending == Ending::Measure {
-        for counts in measure_rounds(plan.input.dtype) {
-            kinds.push(StageKind::Map(Pass { source, ops: (0, 0), counts, leaves: Leaves::Nothing }));
-        }
-    }
-    if let Ending::Label { .. } = plan.ending {
-        let levels = plan.tree().levels();
-        kinds.extend((levels > 0).then_some(StageKind::Seam));
-        kinds.extend((1..=levels).map(|level| StageKind::Up { level }));
-        kinds.push(StageKind::Rank);
-        kinds.extend((1..=levels).rev().map(|level| StageKind::Down { level }));
-        kinds.extend([StageKind::Relabel, StageKind::Table]);
-    }
-    if plan.ending == Ending::Objects {
-        kinds.extend([StageKind::Rank, StageKind::Table]);
-    }
-    kinds.push(StageKind::Publish);
-
-    plan.id = hash(&(&plan.identity, plan.grid, plan.merge, FORMAT));
-    plan.stages = Vec::with_capacity(kinds.len());
-    for (i, kind) in kinds.into_iter().enumerate() {
-        let fingerprint = hash(&(&plan.id, i, &kind));
-        let segment = wishes.segment.unwrap_or_else(|| segment(plan, &kind, resources)).max(1);
-        plan.stages.push(Stage { kind, segment, fingerprint });
-    }
-}
-
-/// The thresholds that are chosen from the image, in order.
-fn barriers(plan: &Plan) -> Vec<Barrier> {
-    (0..plan.ops.len()).filter_map(|op| plan.choice(op).map(|by| Barrier { op, by })).collect()
-}
-
-/// The passes of counting that a chosen threshold needs.
-fn rounds(by: Choice, dtype: Dtype) -> Vec<Round> {
-    let bits = dtype.size() * 8;
-    match by {
-        _ if bits <= 16 => vec![Round::Tally],
-        Choice::Otsu => vec![Round::Tally, Round::Bins(OTSU_BINS)],
-        Choice::Percentile(_) => [vec![Round::Tally], vec![Round::Refine; bits / 16 - 1]].concat(),
-    }
-}
-
-/// Bins of Otsu's method for values that can't have one each.
-const OTSU_BINS: usize = 256;
-/// Bins of the histogram of a job that only measures, for such values.
-const MEASURE_BINS: usize = 1 << 16;
-
-/// The passes after the first of a job that only measures: the even bins and the exact percentiles of wide types.
-fn measure_rounds(dtype: Dtype) -> Vec<Vec<Count>> {
-    let count = |round| Count { of: Counted::Input, round };
-    match dtype.size() {
-        8 => vec![
-            vec![count(Round::Bins(MEASURE_BINS)), count(Round::Refine)],
-            vec![count(Round::Refine)],
-            vec![count(Round::Refine)],
-        ],
-        4 => vec![vec![count(Round::Bins(MEASURE_BINS)), count(Round::Refine)]],
-        _ => Vec::new(),
-    }
-}
-
-/// Whether writing an image once and reading it `later` times costs less than computing it again each time.
-fn spilling_is_cheaper(ops: &[Op], dtype: Dtype, later: usize) -> bool {
-    /// Bytes a second that one thread compresses and writes, and reads and decompresses, for an array between stages.
-    const WRITE: f64 = 4e8;
-    const READ: f64 = 1e9;
-    let again: f64 = ops.iter().map(|op| 1.0 / op.rate()).sum::<f64>() * later as f64;
-    let spill = dtype.size() as f64 * (1.0 / WRITE + later as f64 / READ);
-    spill < again
-}
-
-/// Units of a segment: about half a minute of work, but at least four segments for each thread.
-fn segment(plan: &Plan, kind: &StageKind, resources: &Resources) -> u64 {
-    const SECONDS: f64 = 30.0;
-    let (seconds_per_unit, units) = match kind {
-        StageKind::Map(pass) => {
-            let voxels = plan.grid.largest().iter().product::<usize>() as f64;
-            // Reading and writing a voxel costs about as much as a cheap op.
-            let ops: f64 = plan.ops_of(pass).iter().map(|op| 1.0 / op.rate()).sum();
-            let labels = if matches!(pass.leaves, Leaves::Labels | Leaves::Rows) { 2e-8 } else { 0.0 };
-            (voxels * (ops + 5e-9 + labels), plan.grid.units())
-        }
-        StageKind::Relabel => (plan.grid.largest().iter().product::<usize>() as f64 * 5e-9, plan.grid.units()),
-        StageKind::Seam => (0.02, plan.grid.units()),
-        StageKind::Up { level } | StageKind::Down { level } => (0.2, plan.tree().units(*level)),
-        // Ranges and row groups are counted later; a range is a second, a row group some.
-        StageKind::Rank | StageKind::Table => return 4,
-        StageKind::Publish => return 1,
-    };
-    let long = (SECONDS / seconds_per_unit).max(1.0) as u64;
-    long.min(units.div_ceil(4 * resources.threads as u64))
 }

@@ -7,13 +7,15 @@
 
 use serde::{Deserialize, Serialize};
 use voxel::table::ObjectRow;
-use voxel::{Region, label, runs};
+use voxel::{Dtype, Region, label, runs};
 
-use super::{Counted, Ending, Leaves, Output, Pass, Plan, Source, StageKind};
+use super::{Leaf, Pass, Plan, Rows, StageKind, Stored};
 use crate::grid::Tree;
+use crate::map::{Beside, beside};
+use crate::op::Op;
 use crate::reduce::down;
 use crate::rows::PAGE_ROWS;
-use crate::{Error, Result, op};
+use crate::{Error, Result};
 
 /// The process with nothing loaded: program, runtime, allocator. Jobs on tiny inputs measure 17 to 19 MiB in a debug
 /// build, of which most is the program itself, and less in a release build.
@@ -29,6 +31,8 @@ const RAW_PARTS: u64 = 2;
 pub const BLOCK_ROWS: usize = 1 << 14;
 /// Finished rows of the object table that are gathered before they are written.
 pub const BATCH_ROWS: usize = 1 << 14;
+/// Contacts of a block that are gathered at once; more make more files, not more memory.
+pub const BLOCK_CONTACTS: usize = 1 << 16;
 /// Segments under way at once, each of which joins the histograms of its blocks.
 const SEGMENTS: u64 = 2;
 /// What a partial histogram takes.
@@ -155,55 +159,59 @@ impl Needs {
 }
 
 fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
-    let rows = row_bytes(plan);
     let block = plan.grid.largest();
     let voxels = block.iter().product::<usize>() as u64;
     let tree = plan.tree();
     match kind {
         StageKind::Map(pass) => map_needs(plan, pass),
-        StageKind::Seam => {
+        StageKind::Seam { .. } => {
             // A face, the facing one with its rim, and the pairs found.
             let face = largest_face(block);
             Needs { unit: face * (4 + 8 + 4 + 2 * 24) + (1 << 20), units: plan.grid.units(), ..Needs::default() }
         }
-        StageKind::Up { level } => {
-            let worst = open_objects_max(plan, tree, *level) * (5 * rows + 600) + (1 << 20);
+        StageKind::Up { step, level } => {
+            let worst = open_objects_max(plan, tree, *level) * (5 * row_bytes(plan, *step) + 600) + (1 << 20);
             Needs {
                 unit: worst.min(resources.merge_bytes() + (4 << 20)),
                 units: tree.units(*level),
                 ..Needs::default()
             }
         }
-        StageKind::Down { level } => {
+        StageKind::Down { level, .. } => {
             // Closed objects are among those that were open below.
             let objects = open_objects_max(plan, tree, *level);
             let worst = down::bytes_held(objects, objects) + (1 << 20);
             let unit = worst.min(resources.merge_bytes() + (4 << 20));
             Needs { unit, units: tree.units(*level), ..Needs::default() }
         }
-        StageKind::Rank => {
+        StageKind::Rank(table) => {
             let counts = plan.grid.counts();
+            let row = match table.of {
+                Rows::Objects => 2 * row_bytes(plan, table.step),
+                Rows::Contacts => 4 * 4 * 8,
+            };
             // A range of first voxels reaches over a layer of blocks and the groups above it, seldom into a second;
             // ids of given objects may come from anywhere.
-            let contributors = match plan.ending {
-                Ending::Objects => plan.grid.units(),
+            let contributors = match (table.of, &plan.ops[table.step]) {
+                (Rows::Contacts, _) | (_, Op::Objects { .. }) => plan.grid.units(),
                 _ => (3 * (counts[1] * counts[2]) as u64).min(2 * plan.grid.units()),
             };
-            let pages = contributors * (PAGE_ROWS as u64 * 2 * rows + 512);
+            let pages = contributors * (PAGE_ROWS as u64 * row + 512);
             let batch = BATCH_ROWS as u64 * 8 * 32 * 2;
             Needs { unit: pages + batch + 4 * plan.merge.range_rows, units: u64::MAX, ..Needs::default() }
         }
-        StageKind::Relabel => {
+        StageKind::Relabel { step } => {
             // The runs as bytes and decoded, a label for each object, and the painted block with the object being encoded.
-            let label_bytes = if plan.extent.region().voxels() as u64 / 2 > u64::from(u32::MAX) { 8 } else { 4 };
+            let Some(stored) = plan.stored(step + 1) else { return Needs::default() };
+            let label_bytes = stored.spec.dtype.size() as u64;
             let runs = voxels.div_ceil(2) * (size_of::<runs::Run>() as u64 + 4);
-            let labels = objects_max(plan, voxels) * 8;
-            let painted = voxels * label_bytes + object_bytes(plan, label_bytes);
-            let written = written_bytes(plan, label_bytes);
-            let beside = if one_object(plan) { written } else { voxels * label_bytes + written };
-            Needs { unit: runs + labels + painted, beside, units: plan.grid.units(), ..Needs::default() }
+            let labels = voxels.div_ceil(2) * 8;
+            let mask = mask_bytes(plan, voxels, matches!(plan.ops[*step], Op::FillHoles { .. }));
+            let painted = voxels * label_bytes + object_bytes(stored);
+            let beside = if one_object(plan, stored) { 0 } else { voxels * label_bytes } + written_bytes(stored);
+            Needs { unit: runs + labels + mask + painted, beside, units: plan.grid.units(), ..Needs::default() }
         }
-        StageKind::Table => {
+        StageKind::Table(_) => {
             // One column at a time: its values, its encoded pages, and the batch being read.
             let unit = plan.merge.group_rows * 8 * 3 + BATCH_ROWS as u64 * 16;
             Needs { unit: unit + (4 << 20), units: u64::MAX, ..Needs::default() }
@@ -212,105 +220,154 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
     }
 }
 
+/// What a part of the mask takes while it is used, with the array it is made of.
+fn mask_bytes(plan: &Plan, voxels: u64, used: bool) -> u64 {
+    match &plan.mask {
+        Some(mask) if used => voxels * (1 + mask.dtype.size() as u64) + mask.chunk_bytes.max(READ_PART_BYTES),
+        _ => 0,
+    }
+}
+
+/// What reading a region holds.
+struct Reading {
+    /// The image alone.
+    image: u64,
+    /// With the raw bytes of the parts that are on their way.
+    fetching: u64,
+    /// With one part that is being decoded, and a chunk of it.
+    decoding: u64,
+}
+
+/// While one part is decoded, the next is on its way; a chunk is there twice then, as voxels and as the bytes that they
+/// are made of. Decoding needs a permit to compute, fetching does not.
+fn reading(region: &Region, voxel_bytes: usize, chunk: [usize; 3], chunk_bytes: u64) -> Reading {
+    let image = (region.voxels() * voxel_bytes) as u64;
+    let all = chunks_in(region, chunk) * chunk_bytes;
+    let part = chunk_bytes.max(READ_PART_BYTES);
+    let fetching = image + all.min(RAW_PARTS * part);
+    Reading { image, fetching, decoding: fetching + all.min(part) + chunk_bytes }
+}
+
 fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
     let block = middle_block(plan);
     let voxels = block.voxels() as u64;
-    let ops = plan.ops_of(pass);
-    let (input_dtype, chunk, chunk_bytes) = match pass.source {
-        Source::Input => (plan.input.dtype, plan.input.chunk, plan.input.chunk_bytes),
-        Source::Stage(_) => {
-            let (dtype, chunk) = (plan.dtype_before(pass.ops.0), super::build::spilled_chunks(plan.grid));
-            (dtype, chunk, (chunk.iter().product::<usize>() * dtype.size()) as u64)
-        }
-    };
-    // Faces are counted against the voxels around a block, so labels and rows look one voxel further.
-    let rim = usize::from(matches!(pass.leaves, Leaves::Labels | Leaves::Rows));
-    let out = block.grown([rim; 3], plan.extent.shape);
-    let regions = op::regions(ops, out, plan.extent);
-    let mut read = (regions[0].voxels() * input_dtype.size()) as u64;
-    let mut chunk_bytes_max = chunk_bytes;
-    if let (Source::Stage(_), Leaves::Labels, Some(dtype)) = (pass.source, pass.leaves, plan.intensity()) {
-        read += voxels * dtype.size() as u64;
-        chunk_bytes_max = chunk_bytes.max(plan.input.chunk_bytes);
-    }
-    let all = chunks_in(&regions[0], chunk) * chunk_bytes_max;
-    let part = chunk_bytes_max.max(READ_PART_BYTES);
-    // While one part is decoded, the next is on its way; a chunk is there twice then, as voxels and as the bytes that
-    // they are made of. Decoding needs a permit to compute, fetching does not.
-    let fetching = read + all.min(RAW_PARTS * part);
-    let reading = fetching + all.min(part) + chunk_bytes_max;
+    let regions = plan.regions(pass, block);
+    let (dtype, chunk, chunk_bytes) = lies_as(plan, pass.from);
+    let main = reading(&regions[0], dtype.size(), chunk, chunk_bytes);
+    // An image that lies narrower than the ops take it is there twice for a moment.
+    let widened =
+        if plan.dtype(pass.from) == dtype { 0 } else { (regions[0].voxels() * plan.dtype(pass.from).size()) as u64 };
 
-    let last = plan.dtype_before(pass.ops.1);
-    let out_bytes = (out.voxels() * last.size()) as u64;
-    let intensity = match plan.intensity() {
-        Some(dtype) if pass.leaves == Leaves::Labels => voxels * dtype.size() as u64,
-        _ => 0,
-    };
-    let counted_before = pass.counts.iter().any(|c| matches!(c.of, Counted::Before(_)));
-    let tallies = pass.counts.len() as u64 * TALLY_BYTES + u64::from(counted_before) * TALLY_BYTES;
-    let chain = op::chain_peak_bytes(ops, input_dtype, out, plan.extent) as u64 + intensity;
-    // What is made of a block, and what of it waits for the store while other blocks are computed.
-    let (leaving, waiting) = match pass.leaves {
-        Leaves::Nothing => (0, 0),
-        Leaves::Array => {
-            let chunk = (super::build::spilled_chunks(plan.grid).iter().product::<usize>() * last.size()) as u64;
-            (out_bytes + 3 * chunk, out_bytes + chunk)
+    let (mut kept, mut aside) = (0, None);
+    match beside(plan, pass) {
+        Some(Beside::OnTheWay(image)) => kept += voxels * plan.dtype(image).size() as u64,
+        Some(Beside::Image(image)) => {
+            let (dtype, chunk, chunk_bytes) = lies_as(plan, image);
+            aside = Some(reading(&block, dtype.size(), chunk, chunk_bytes));
         }
-        Leaves::Image => {
-            let object = object_bytes(plan, last.size() as u64);
-            let written = written_bytes(plan, last.size() as u64);
-            (out_bytes + object, if one_object(plan) { written } else { out_bytes + written })
+        Some(Beside::Other) => {
+            if let super::Intensity::Other(other) = &plan.intensity {
+                aside = Some(reading(&block, other.dtype.size(), other.chunk, other.chunk_bytes));
+            }
         }
-        Leaves::Labels => (out_bytes + intensity + label_bytes(plan, block), 0),
-        Leaves::Rows => {
+        None => {}
+    }
+    kept += aside.as_ref().map_or(0, |aside| aside.image);
+    let mask_region = plan.mask_region(pass, &regions, block);
+    kept += mask_region.map_or(0, |region| region.voxels() as u64);
+    let read_mask = mask_region.map_or(0, |region| mask_bytes(plan, region.voxels() as u64, true));
+    let fetching = kept + main.fetching.max(aside.as_ref().map_or(0, |a| a.fetching)).max(read_mask);
+    let decoding = kept + (main.decoding + widened).max(aside.as_ref().map_or(0, |a| a.decoding)).max(read_mask);
+
+    let mut most = 0;
+    let mut waiting = 0;
+    for (i, image) in (pass.from..=pass.to).enumerate() {
+        let (dtype, region) = (plan.dtype(image), regions[i]);
+        let bytes = (region.voxels() * dtype.size()) as u64;
+        for leaf in pass.leaves.iter().filter(|leaf| leaf.image() == image) {
+            let (leaving, then) = leaf_bytes(plan, leaf, block, dtype.size() as u64);
+            most = most.max(bytes + leaving);
+            let alone = image == pass.to && plan.stored(image).is_some_and(|stored| one_object(plan, stored));
+            waiting = waiting.max(if then == 0 { 0 } else { then + if alone { 0 } else { bytes } });
+        }
+        if image < pass.to {
+            most = most.max(plan.ops[image].peak_bytes(dtype, region, regions[i + 1], plan.extent) as u64);
+        }
+    }
+    let counts = pass.counts().count() as u64;
+    let later = pass.counts().any(|count| count.image > 0);
+    let tallies = counts * TALLY_BYTES + u64::from(later) * TALLY_BYTES;
+    let unit = decoding.max(most + kept) + tallies;
+    let beside = fetching.max(waiting + kept) + SEGMENTS * tallies;
+    let useful_cache = useful_cache(plan, &regions[0], chunk, chunk_bytes);
+    Needs { unit, beside, useful_cache, units: plan.grid.units() }
+}
+
+/// Type, chunks and bytes of a decoded chunk of an image where it lies.
+fn lies_as(plan: &Plan, image: usize) -> (Dtype, [usize; 3], u64) {
+    match plan.stored(image).filter(|_| image > 0) {
+        Some(stored) => {
+            // Masks lie as bytes.
+            let dtype = if stored.spec.dtype == Dtype::Bool { Dtype::U8 } else { stored.spec.dtype };
+            (dtype, stored.spec.chunks, (stored.spec.chunks.iter().product::<usize>() * dtype.size()) as u64)
+        }
+        None => (plan.input.dtype, plan.input.chunk, plan.input.chunk_bytes),
+    }
+}
+
+/// What leaving something of a block takes beside the image, and what of it waits for the store while other blocks are
+/// computed.
+fn leaf_bytes(plan: &Plan, leaf: &Leaf, block: Region, voxel_bytes: u64) -> (u64, u64) {
+    let voxels = block.voxels() as u64;
+    match *leaf {
+        // Inside a mask, the values are gathered first.
+        Leaf::Count(_) => (if plan.mask.is_some() { voxels * voxel_bytes } else { 0 }, 0),
+        Leaf::Image(image) => plan.stored(image).map_or((0, 0), |stored| (object_bytes(stored), written_bytes(stored))),
+        Leaf::Labels { step } => {
+            // The background is a mask of its own.
+            let background =
+                if matches!(plan.ops[step], Op::FillHoles { .. }) { voxels * (1 + voxel_bytes) } else { 0 };
+            (background + label_bytes(plan, step, block), 0)
+        }
+        Leaf::Rows { step } => {
             let runs = runs::of_values_peak_bytes(block) as u64;
-            (out_bytes + runs + voxels * 5 + BLOCK_ROWS as u64 * row_bytes(plan) * 2, 0)
+            (runs + voxels * 5 + BLOCK_ROWS as u64 * row_bytes(plan, step) * 2, 0)
         }
-    };
-    let unit = chain.max(leaving).max(reading) + tallies;
-    let beside = fetching.max(waiting) + SEGMENTS * tallies;
-    Needs { unit, beside, useful_cache: useful_cache(plan, &regions[0], chunk, chunk_bytes), units: plan.grid.units() }
+        Leaf::Contacts { .. } => (voxel::contacts::peak_bytes(BLOCK_CONTACTS + 13 * block.shape()[2]) as u64, 0),
+    }
 }
 
 /// What stays of labelling a block, at its worst: runs and sets, one byte and one number per label, the encoded runs,
 /// and the rows gathered.
-fn label_bytes(plan: &Plan, block: Region) -> u64 {
+fn label_bytes(plan: &Plan, step: usize, block: Region) -> u64 {
     let voxels = block.voxels() as u64;
-    let labels = objects_max(plan, voxels);
+    let labels = voxels.div_ceil(2);
     let encoded = voxels.div_ceil(2) * 4;
-    label::peak_bytes(block) as u64 + labels * 9 + 2 * encoded + BLOCK_ROWS as u64 * row_bytes(plan) * 2
-}
-
-/// More objects than this can't be in so many voxels.
-fn objects_max(plan: &Plan, voxels: u64) -> u64 {
-    match plan.ending {
-        Ending::Label { .. } => voxels.div_ceil(2),
-        _ => voxels,
-    }
+    label::peak_bytes(block) as u64 + labels * 9 + 2 * encoded + BLOCK_ROWS as u64 * row_bytes(plan, step) * 2
 }
 
 /// A row as a value and as bytes.
-fn row_bytes(plan: &Plan) -> u64 {
-    let kind = plan.rows_kind();
+fn row_bytes(plan: &Plan, step: usize) -> u64 {
+    let kind = plan.rows_kind(step);
     (ObjectRow::memory_bytes(kind) + ObjectRow::bytes(kind)) as u64
 }
 
 /// An output object being encoded: its bytes so far, one chunk as voxels and packed, and what its codec takes.
-fn object_bytes(plan: &Plan, voxel_bytes: u64) -> u64 {
-    let chunk = |o: &Output| o.spec.chunks.iter().product::<usize>() as u64 * voxel_bytes;
-    let packing = |o: &Output| 2 * chunk(o) + o.spec.codec.working_bytes(chunk(o));
-    written_bytes(plan, voxel_bytes) + plan.output.as_ref().map_or(0, packing)
+fn object_bytes(stored: &Stored) -> u64 {
+    let spec = &stored.spec;
+    let chunk = (spec.chunks.iter().product::<usize>() * spec.dtype.size()) as u64;
+    written_bytes(stored) + 2 * chunk + spec.codec.working_bytes(chunk)
 }
 
 /// An output object as it is written, at its worst: packing made it no smaller.
-fn written_bytes(plan: &Plan, voxel_bytes: u64) -> u64 {
-    let object = |o: &Output| o.spec.unit_shape().iter().product::<usize>() as u64 * voxel_bytes;
-    plan.output.as_ref().map_or(0, |o| object(o) + object(o) / 128 + (1 << 20))
+fn written_bytes(stored: &Stored) -> u64 {
+    let object = (stored.spec.unit_shape().iter().product::<usize>() * stored.spec.dtype.size()) as u64;
+    object + object / 128 + (1 << 20)
 }
 
 /// Whether a block is one output object, so that its voxels can go before the object is written.
-fn one_object(plan: &Plan) -> bool {
-    plan.output.as_ref().is_some_and(|o| o.spec.unit_shape() == plan.grid.block)
+fn one_object(plan: &Plan, stored: &Stored) -> bool {
+    stored.spec.unit_shape() == plan.grid.block
 }
 
 /// A block of full size that has neighbours on all sides where there are enough blocks.

@@ -21,7 +21,7 @@ fn image(shape: [usize; 3], dtype: Dtype) -> InputImage {
         offset: [0; 3],
     };
     let planar = shape[0] == 1;
-    InputImage { input, extent: Extent { shape, planar }, axes: Vec::new() }
+    InputImage { input, extent: Extent { shape, planar }, axes: Vec::new(), mask: None, intensity: None }
 }
 
 fn job(steps: &str) -> Job {
@@ -95,6 +95,71 @@ fn labels_go_up_and_down_the_tree() {
 }
 
 #[test]
+fn what_is_saved_is_left_in_the_same_pass() {
+    let one = stages("gaussian sigma=1 save=smooth | median size=3 | cast dtype=uint8 save=small", Dtype::U8);
+    assert_eq!(one, ["gaussian + median + cast + histogram", "publish"]);
+    // And where it is saved, it need not be computed again or kept in the scratch.
+    let plan = plan(
+        &job("gaussian sigma=9 save=smooth | threshold method=otsu"),
+        &image([300, 300, 300], Dtype::U8),
+        &Wishes::default(),
+        &PLENTY,
+    )
+    .unwrap();
+    let names: Vec<String> = plan.stages.iter().map(|stage| plan.stage_name(stage)).collect();
+    assert_eq!(names, ["gaussian + histogram", "bins", "threshold", "publish"]);
+    assert_eq!(plan.images.iter().map(|s| s.groups.join(" ")).collect::<Vec<_>>(), ["smooth.zarr", "result.zarr"]);
+}
+
+#[test]
+fn a_job_goes_on_after_labels_from_what_they_became() {
+    let names = stages(
+        "threshold above=3 | fill_holes | label contacts=26 | threshold between=5,9 | label save=few | objects",
+        Dtype::U8,
+    );
+    // One block: there are no seams to join.
+    assert_eq!(
+        names,
+        [
+            "threshold + fill_holes + histogram",
+            "rank of step 2",
+            "fill of step 2",
+            "label",
+            "rank of step 3",
+            "relabel of step 3",
+            "threshold + label + contacts",
+            "sum contacts of step 3",
+            "table of contacts of step 3",
+            "rank of step 5",
+            "relabel of step 5",
+            "table of step 5",
+            "objects",
+            "rank of step 6",
+            "table of step 6",
+            "publish"
+        ]
+    );
+}
+
+#[test]
+fn what_a_job_names_must_be_there() {
+    let error = |steps: &str, change: fn(&mut Job)| {
+        let mut job = job(steps);
+        change(&mut job);
+        plan(&job, &image([64, 64, 64], Dtype::U8), &Wishes::default(), &PLENTY).unwrap_err().to_string()
+    };
+    let unknown = error("gaussian sigma=1 save=smooth", |job| job.histogram = "smoth".to_owned().into());
+    assert!(unknown.contains("`histogram` is smoth, but no step saves an image of that name"), "{unknown}");
+    assert!(unknown.contains("the saved images are smooth"), "{unknown}");
+    let late = error("label | cast dtype=float32 save=after", |job| job.intensity = Some("after".into()));
+    assert!(late.contains("`intensity` names what step 2 saves, but step 1 (label) measures before that"), "{late}");
+    let twice = error("gaussian sigma=1 save=a | gaussian sigma=1 save=a", |_| {});
+    assert!(twice.contains("steps 1 and 2 both save as a"), "{twice}");
+    let lost = error("label contacts=6 | label contacts=26", |_| {});
+    assert!(lost.contains("step 1 (label) asks for contacts that a later step's would take the place of"), "{lost}");
+}
+
+#[test]
 fn how_a_job_is_run_is_not_who_it_is() {
     let image = image([300, 300, 300], Dtype::U8);
     let one = plan(&job("label"), &image, &Wishes::default(), &PLENTY).unwrap();
@@ -107,7 +172,7 @@ fn how_a_job_is_run_is_not_who_it_is() {
     let other = plan(&Job { output: Some("elsewhere".into()), ..job("label") }, &image, &wishes, &less).unwrap();
     assert_eq!(one.identity, other.identity);
     assert_ne!(one.id, other.id);
-    assert_eq!(one.output.unwrap().spec, other.output.unwrap().spec);
+    assert_eq!(one.images[0].spec, other.images[0].spec);
     let third = plan(&job("label connectivity=26"), &image, &Wishes::default(), &PLENTY).unwrap();
     assert_ne!(one.identity, third.identity);
 }

@@ -12,11 +12,12 @@ use voxel::exact_sum::Kind;
 use voxel::table::{Columns, ObjectRow};
 
 use super::{Contribution, Contributor};
-use crate::plan::Plan;
+use crate::plan::{Plan, TableId};
 use crate::rows::{PAGE_ROWS, RowFile, RowMerge};
 use crate::scratch::{Reader, Tag, Writer, decode_u64s, encode_u64s};
+use crate::state::State;
 use crate::store::Store;
-use crate::{Result, layout};
+use crate::{Error, Result, layout};
 
 /// Cuts the key space so that each range starts with at most about `range_rows` rows. Gives the first key of every
 /// range; the first is 0.
@@ -68,12 +69,13 @@ pub(crate) async fn write_sources(store: &Store, key: &str, cuts: &[u64], from: 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keep {
     pub(crate) min_voxels: u64,
+    pub(crate) max_voxels: u64,
     pub(crate) clear_border: bool,
 }
 
 impl Keep {
     fn keeps(self, row: &ObjectRow) -> bool {
-        row.voxels >= self.min_voxels && !(self.clear_border && row.border_faces > 0)
+        (self.min_voxels..=self.max_voxels).contains(&row.voxels) && !(self.clear_border && row.border_faces > 0)
     }
 }
 
@@ -82,12 +84,14 @@ pub(crate) struct Ranges<'a> {
     pub(crate) store: &'a Store,
     /// The digest that says who contributes to which range.
     pub(crate) sources: String,
-    /// Knows the file of a contributor.
+    /// Knows the file of a contributor to this table.
     pub(crate) plan: &'a Plan,
+    pub(crate) table: TableId,
     pub(crate) cuts: &'a [u64],
     /// This stage.
     pub(crate) stage: &'a str,
-    pub(crate) columns: Columns,
+    /// What is finished of the rows; nothing when only their numbers are wanted.
+    pub(crate) columns: Option<Columns>,
     pub(crate) kind: Option<Kind>,
     pub(crate) keep: Keep,
     /// Rows of different contributors with one key are one object (its label was given); else every row is an object.
@@ -109,8 +113,9 @@ pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
     let high = ranges.cuts.get(range as usize + 1).copied();
     let mut files = Vec::with_capacity(codes.len());
     for code in &codes {
-        let file = Reader::open(ranges.store, &ranges.plan.rows_of(Contributor::from_code(*code))).await?;
-        files.push(RowFile::open(file, ranges.kind, low, high).await?);
+        let file =
+            Reader::open(ranges.store, &ranges.plan.rows_of(ranges.table, Contributor::from_code(*code))).await?;
+        files.push(RowFile::<ObjectRow>::open(file, ranges.kind, low, high).await?);
     }
     // The rank of every row within the range, 0 when it is dropped, for its contributor to look up.
     let mut ranks: Vec<Vec<u8>> = files.iter().map(|f| f.first_row.to_le_bytes().to_vec()).collect();
@@ -139,12 +144,12 @@ pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
             // What stands in the label column: the id, or the rank, to which the table adds the range's base.
             batch.push((if ranges.joins_keys { row.key } else { kept }, row));
             if batch.len() == ranges.batch_rows {
-                write_batch(&mut batch, &mut batches, &ranges.columns, &mut out).await?;
+                write_batch(&mut batch, &mut batches, ranges.columns.as_ref(), &mut out).await?;
             }
         }
     }
     if !batch.is_empty() {
-        write_batch(&mut batch, &mut batches, &ranges.columns, &mut out).await?;
+        write_batch(&mut batch, &mut batches, ranges.columns.as_ref(), &mut out).await?;
     }
     if !ranges.joins_keys {
         for (code, ranks) in codes.iter().zip(&ranks) {
@@ -160,9 +165,13 @@ pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
 async fn write_batch(
     batch: &mut Vec<(u64, ObjectRow)>,
     batches: &mut u64,
-    columns: &Columns,
+    columns: Option<&Columns>,
     out: &mut Writer,
 ) -> Result<()> {
+    let Some(columns) = columns else {
+        batch.clear();
+        return Ok(());
+    };
     for (i, column) in columns.finish(batch.iter().map(|(label, row)| (*label, row))).into_iter().enumerate() {
         let mut bytes = Vec::new();
         column.encode(&mut bytes);
@@ -183,7 +192,14 @@ pub(crate) struct Labels<'a> {
     pub(crate) bases: &'a [u64],
 }
 
-impl Labels<'_> {
+impl<'a> Labels<'a> {
+    /// The labels of a table whose rows have been ranked.
+    pub(crate) fn of(store: &'a Store, plan: &'a Plan, state: &'a State, table: TableId) -> Result<Self> {
+        let ranked =
+            state.ranked(table).ok_or_else(|| Error::internal("labels are asked for before they are ranked"))?;
+        Ok(Self { store, rank: plan.rank_stage(table), cuts: &ranked.cuts, bases: &ranked.bases })
+    }
+
     /// Reads the labels of closed rows `rows` of `of`, whose file is `file`.
     pub(crate) async fn of_closed(&self, of: Contributor, file: &Reader, rows: Range<u64>) -> Result<Vec<u64>> {
         let mut labels = vec![0; rows.clone().count()];

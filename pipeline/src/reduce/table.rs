@@ -1,4 +1,4 @@
-//! The object table as Parquet: row groups encoded from the ranges they overlap, then streamed into one file.
+//! Tables as Parquet: row groups encoded from the ranges they overlap, then streamed into one file.
 //!
 //! Row groups have a fixed number of rows and ranges don't, so a row group gathers from as many ranges as it overlaps,
 //! one column at a time. Each is a file of its own in the scratch until the last task copies the encoded columns, byte
@@ -18,50 +18,68 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::TypePtr;
 use tokio::runtime::Handle;
-use voxel::table::{ColumnData, ColumnType, Columns};
+use voxel::table::{ColumnData, ColumnType};
 
+use super::contacts;
 use super::rank::column_batch;
+use crate::op::Op;
 use crate::plan::memory::BATCH_ROWS;
-use crate::plan::{Ending, Plan};
+use crate::plan::{Plan, Rows, TableId};
 use crate::scratch::{Reader, Tag};
 use crate::state::State;
 use crate::store::{Store, Upload};
 use crate::{Error, Result, layout};
 
-/// Encodes row group `group` into the scratch of `stage`.
-pub(crate) async fn encode_group(store: &Store, plan: &Plan, state: &State, stage: &str, group: u64) -> Result<()> {
-    let rows = group * plan.merge.group_rows..((group + 1) * plan.merge.group_rows).min(state.objects().unwrap_or(0));
+/// Names and types of a table's columns.
+fn columns(plan: &Plan, table: TableId) -> Result<Vec<(&'static str, ColumnType)>> {
+    match table.of {
+        Rows::Contacts => Ok(contacts::columns(plan.labels_dtype(table.step))),
+        Rows::Objects => {
+            let columns = plan.columns(table.step);
+            let columns = columns.ok_or_else(|| Error::internal("a table is written that nobody asked for"))?;
+            Ok(columns.columns().iter().map(|column| (column.name, column.kind)).collect())
+        }
+    }
+}
+
+/// Encodes row group `group` of a table into the scratch of its stage.
+pub(crate) async fn encode_group(store: &Store, plan: &Plan, state: &State, table: TableId, group: u64) -> Result<()> {
+    let stage = plan.table_stage(table);
+    let ranked = state.ranked(table).ok_or_else(|| Error::internal("a table is encoded before it was ranked"))?;
+    let all = state.rows(table).unwrap_or(0);
+    let rows = group * plan.merge.group_rows..((group + 1) * plan.merge.group_rows).min(all);
     let mut parts = Vec::new();
     // The last range that starts at or before the first row, and all that start before the last.
-    let first = state.bases.partition_point(|base| *base <= rows.start) - 1;
-    for (range, bounds) in state.bases.windows(2).enumerate().skip(first) {
+    let first = ranked.bases.partition_point(|base| *base <= rows.start).saturating_sub(1);
+    for (range, bounds) in ranked.bases.windows(2).enumerate().skip(first) {
         let (start, end) = (rows.start.max(bounds[0]), rows.end.min(bounds[1]));
         if bounds[0] >= rows.end {
             break;
         }
         if start < end {
-            let file = Reader::open(store, &layout::scratch(plan.rank_stage(), range as u64)).await?;
+            let file = Reader::open(store, &layout::scratch(plan.rank_stage(table), range as u64)).await?;
             parts.push((file, bounds[0], start - bounds[0]..end - bounds[0]));
         }
     }
-    let columns = plan.columns();
+    let columns = columns(plan, table)?;
+    // Labels are ranks within their range so far, but for those that were given.
+    let ranks = table.of == Rows::Objects && !matches!(plan.ops.get(table.step), Some(Op::Objects { .. }));
     let mut out = Streamed::create(store, &layout::scratch(stage, group), &columns).await?;
     let mut writer = out.writer.next_row_group().map_err(failed)?;
-    for (i, column) in columns.columns().iter().enumerate() {
+    for (i, (name, kind)) in columns.iter().copied().enumerate() {
         let mut bytes = Vec::new();
         for (file, base, rows) in &parts {
             let from = bytes.len();
-            gather(file, i, column.kind, rows.clone(), &mut bytes).await?;
-            // Labels were ranks within their range so far; ids are what they are.
-            if i == 0 && !matches!(plan.ending, Ending::Objects) {
+            gather(file, i, kind, rows.clone(), &mut bytes).await?;
+            if i == 0 && ranks {
                 for label in bytes[from..].chunks_exact_mut(8) {
                     let rank = u64::from_le_bytes(std::array::from_fn(|b| label[b]));
                     label.copy_from_slice(&(rank + base).to_le_bytes());
                 }
             }
         }
-        let values = ColumnData::decode(column.kind, &bytes)
-            .ok_or_else(|| Error::internal(format!("column {} can't be decoded", column.name)))?;
+        let values = ColumnData::decode(kind, &bytes)
+            .ok_or_else(|| Error::internal(format!("column {name} can't be decoded")))?;
         drop(bytes);
         {
             let mut column =
@@ -105,10 +123,11 @@ async fn gather(
     Ok(())
 }
 
-/// Streams the row groups in the scratch of `stage` into the table.
-pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, stage: &str) -> Result<()> {
-    let groups = state.objects().unwrap_or(0).div_ceil(plan.merge.group_rows);
-    let mut out = Streamed::create(store, layout::OBJECTS, &plan.columns()).await?;
+/// Streams the row groups of a table into the file `key`.
+pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: TableId, key: &str) -> Result<()> {
+    let stage = plan.table_stage(table);
+    let groups = state.rows(table).unwrap_or(0).div_ceil(plan.merge.group_rows);
+    let mut out = Streamed::create(store, key, &columns(plan, table)?).await?;
     for group in 0..groups {
         let part = Part::open(store, layout::scratch(stage, group)).await?;
         let metadata = tokio::task::block_in_place(|| {
@@ -140,17 +159,14 @@ fn failed(e: ParquetError) -> Error {
     Error::internal(format!("the object table can't be encoded: {e}"))
 }
 
-fn schema(columns: &Columns) -> Result<TypePtr> {
-    let field = |column: &voxel::table::Column| {
-        let name = column.name;
-        match column.kind {
-            ColumnType::U64 => format!("required int64 {name} (INTEGER(64,false));"),
-            ColumnType::I64 => format!("required int64 {name};"),
-            ColumnType::F64 => format!("required double {name};"),
-            ColumnType::Bool => format!("required boolean {name};"),
-        }
+fn schema(columns: &[(&str, ColumnType)]) -> Result<TypePtr> {
+    let field = |(name, kind): &(&str, ColumnType)| match kind {
+        ColumnType::U64 => format!("required int64 {name} (INTEGER(64,false));"),
+        ColumnType::I64 => format!("required int64 {name};"),
+        ColumnType::F64 => format!("required double {name};"),
+        ColumnType::Bool => format!("required boolean {name};"),
     };
-    let fields: Vec<String> = columns.columns().iter().map(field).collect();
+    let fields: Vec<String> = columns.iter().map(field).collect();
     let schema = parse_message_type(&format!("message objects {{ {} }}", fields.join(" "))).map_err(failed)?;
     Ok(Arc::new(schema))
 }
@@ -177,7 +193,7 @@ impl Write for Buffer {
 }
 
 impl Streamed {
-    async fn create(store: &Store, key: &str, columns: &Columns) -> Result<Self> {
+    async fn create(store: &Store, key: &str, columns: &[(&str, ColumnType)]) -> Result<Self> {
         /// Small and quick to read; higher levels gain little on numbers.
         const ZSTD_LEVEL: i32 = 1;
         let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(failed)?;

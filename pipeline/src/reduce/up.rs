@@ -13,9 +13,10 @@ use voxel::table::ObjectRow;
 
 use super::components::{Roots, Shares};
 use super::records::{Alias, Pair, of_two, two, u64_be};
-use super::{Contribution, Counts};
+use super::{Contribution, Contributor, Counts};
 use crate::buckets::{Buckets, Overflow};
 use crate::grid::{Tree, coordinates};
+use crate::plan::{Rows, TableId};
 use crate::rows::{PageWriter, decode_page, write_closed_keys};
 use crate::scratch::{Reader, Tag, Writer, encode_u64s};
 use crate::store::Store;
@@ -30,7 +31,9 @@ pub(crate) struct Group<'a> {
     pub(crate) tree: Tree,
     pub(crate) level: u32,
     pub(crate) unit: u64,
-    /// The stage that made the children.
+    /// The step whose labels are merged.
+    pub(crate) step: usize,
+    /// Where the children are.
     pub(crate) below: &'a str,
     /// The stage that made the pairs.
     pub(crate) seam: &'a str,
@@ -259,7 +262,7 @@ async fn write(
     let mut sorted = objects.merge().await?;
     while let Some(record) = sorted.next().await? {
         let root = u64_be(&record, 9);
-        let row = decode_page(&record[17..], group.kind, &children[0].file)?.remove(0);
+        let row: ObjectRow = decode_page(&record[17..], group.kind, &children[0].file)?.remove(0);
         if record[0] == 0 {
             closed.push(&row, &mut out).await?;
             closed_rows += 1;
@@ -301,7 +304,8 @@ async fn write(
     write_child_maps(shares, children, &node_numbers, &mut out).await?;
     Counts { closed: closed.rows, open: open.rows, aliases: alias_count }.write(&mut out).await?;
     out.finish().await?;
-    Ok(Contribution::of(group.level, group.unit, closed))
+    let to = TableId { step: group.step, of: Rows::Objects };
+    Ok(Contribution::of(to, Contributor { level: group.level, unit: group.unit }, closed))
 }
 
 /// The objects of one bucket of roots, sorted: open flag, key, root, row.
@@ -310,7 +314,7 @@ async fn merged_objects(group: &Group<'_>, parts: &Parts<'_>, bucket: usize, fil
     for part in 0..parts.rows.parts(bucket) {
         let bytes = parts.rows.part(bucket, part).await?;
         for record in bytes.chunks_exact(8 + ObjectRow::bytes(group.kind)) {
-            let row = decode_page(&record[8..], group.kind, file)?.remove(0);
+            let row: ObjectRow = decode_page(&record[8..], group.kind, file)?.remove(0);
             match rows.entry(u64_be(record, 0)) {
                 std::collections::btree_map::Entry::Vacant(slot) => drop(slot.insert((false, row))),
                 std::collections::btree_map::Entry::Occupied(mut slot) => slot.get_mut().1.merge(row),

@@ -24,7 +24,7 @@ async fn file_of(store: &Store, name: &str, keys: &[u64]) {
 
 async fn keys_between(store: &Store, name: &str, low: u64, high: Option<u64>) -> (u64, Vec<u64>) {
     let file = Reader::open(store, name).await.unwrap();
-    let mut rows = RowFile::open(file, None, low, high).await.unwrap();
+    let mut rows = RowFile::<ObjectRow>::open(file, None, low, high).await.unwrap();
     let first = rows.first_row;
     let mut keys = Vec::new();
     while let Some(row) = rows.next().await.unwrap() {
@@ -65,7 +65,7 @@ async fn files_merge_by_key() {
     for (i, keys) in contents.iter().enumerate() {
         file_of(&store, &i.to_string(), keys).await;
         let file = Reader::open(&store, &i.to_string()).await.unwrap();
-        files.push(RowFile::open(file, None, 0, None).await.unwrap());
+        files.push(RowFile::<ObjectRow>::open(file, None, 0, None).await.unwrap());
     }
     let mut wanted: Vec<(u64, usize)> =
         contents.iter().enumerate().flat_map(|(i, keys)| keys.iter().map(move |k| (*k, i))).collect();

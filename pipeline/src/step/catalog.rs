@@ -1,7 +1,7 @@
-//! What ops there are and what each one takes, read from the JSON Schema of [`Step`], so that parser, schema and help
+//! What ops there are and what each one takes, read from the JSON Schema of [`JobStep`], so that parser, schema and help
 //! can't disagree.
 
-use super::Step;
+use super::{JobStep, Step};
 use schemars::JsonSchema;
 use serde_json::Value;
 use std::fmt::Write;
@@ -43,13 +43,27 @@ pub(crate) fn keys<T: JsonSchema>() -> Vec<Parameter> {
     described(&schema_of::<T>())
 }
 
-/// Parameters of the finished product that this version does not have, by op; every op will take `save`.
-pub(crate) fn later_parameters(op: &str) -> &'static [&'static str] {
-    match op {
-        "erode" | "dilate" | "open" | "close" => &["box", "cross", "save"],
-        "label" => &["max_voxels", "contacts", "save"],
-        "objects" => &["contacts", "save"],
-        _ => &["save"],
+/// A step's own keys, and `save`: the schema of every op has it. Done by hand, since a flattened enum whose variants
+/// allow no other keys would refuse it.
+impl JsonSchema for JobStep {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Step".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut schema = Step::json_schema(generator);
+        let save = serde_json::json!({
+            "description": "Keeps the image after this step as NAME.zarr, and what it measures as NAME.parquet.",
+            "type": ["string", "null"],
+        });
+        if let Some(variants) = schema.get_mut("oneOf").and_then(Value::as_array_mut) {
+            for variant in variants {
+                if let Some(properties) = variant.get_mut("properties").and_then(Value::as_object_mut) {
+                    properties.insert("save".to_owned(), save.clone());
+                }
+            }
+        }
+        schema
     }
 }
 
@@ -60,7 +74,7 @@ fn schema_of<T: JsonSchema>() -> Value {
 }
 
 fn ops() -> Vec<Op> {
-    let schema = schema_of::<Step>();
+    let schema = schema_of::<JobStep>();
     let variants = schema["oneOf"].as_array().cloned().unwrap_or_default();
     let op = |variant: &Value| Op {
         name: text(&variant["properties"]["op"]["const"]),
@@ -78,7 +92,7 @@ fn described(schema: &Value) -> Vec<Parameter> {
         required: required(name),
         default: property.get("default").filter(|d| !d.is_null()).cloned(),
         meaning: text(&property["description"]),
-        text: property["type"] == "string",
+        text: property["type"] == "string" || name == "save",
         flag: property["type"] == "boolean",
     };
     properties.iter().map(parameter).collect()

@@ -1,6 +1,6 @@
 //! The numbers a step refuses, whatever its input is.
 
-use super::{Gaussian, Median, Mode, Morphology, Number, PerAxis, Rescale, Rule, Step, Threshold};
+use super::{Gaussian, Label, Median, Mode, Morphology, Number, PerAxis, Rescale, Rule, Step, Threshold};
 use crate::Result;
 use crate::fault::Fault;
 
@@ -27,7 +27,8 @@ impl Step {
             Self::Median(step) => median(step),
             Self::Threshold(step) => threshold(step),
             Self::Erode(step) | Self::Dilate(step) | Self::Open(step) | Self::Close(step) => morphology(step),
-            Self::Cast(_) | Self::Label(_) | Self::Objects(_) => Ok(()),
+            Self::Label(step) => label(step),
+            Self::Cast(_) | Self::FillHoles(_) | Self::Objects(_) => Ok(()),
         }
     }
 }
@@ -104,6 +105,16 @@ fn morphology(step: &Morphology) -> Result<(), Fault> {
         return Ok(());
     }
     refuse("ball", format!("`ball` is {}, but must be a radius above 0 and up to {RADIUS_MAX} voxels", step.ball))
+}
+
+fn label(step: &Label) -> Result<(), Fault> {
+    match step.max_voxels {
+        Some(max) if max < step.min_voxels.max(1) => {
+            let message = format!("`max_voxels` is {max}, but `min_voxels` is {}: no object is left", step.min_voxels);
+            refuse("max_voxels", message)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn axes<T: Copy + PartialEq>(key: &str, values: &PerAxis<T>) -> Result<(), Fault> {

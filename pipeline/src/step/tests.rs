@@ -4,7 +4,11 @@ use super::*;
 use crate::job::steps_from_line;
 
 fn step(line: &str) -> Step {
-    steps_from_line(line).unwrap().remove(0)
+    steps_from_line(line).unwrap().remove(0).step
+}
+
+fn bare(steps: &[JobStep]) -> Vec<&Step> {
+    steps.iter().map(|entry| &entry.step).collect()
 }
 
 #[test]
@@ -20,9 +24,15 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(step("erode ball=12"), Step::Erode(Morphology { ball: 12.0, outside: Outside::Ignore }));
     assert_eq!(
         step("label"),
-        Step::Label(Label { connectivity: Connectivity::Six, min_voxels: 1, clear_border: false }),
+        Step::Label(Label {
+            connectivity: Connectivity::Six,
+            min_voxels: 1,
+            max_voxels: None,
+            clear_border: false,
+            contacts: Contacts(None),
+        }),
     );
-    assert_eq!(step("objects"), Step::Objects(Objects {}));
+    assert_eq!(step("objects"), Step::Objects(Objects { contacts: Contacts(None) }));
     assert_eq!(step("cast dtype=uint16"), Step::Cast(Cast { dtype: Dtype::U16 }));
 }
 
@@ -49,12 +59,14 @@ fn a_threshold_has_one_rule() {
 fn every_step_comes_back_from_json_as_it_went() {
     let line = "rescale multiply=2 add=-1 | gaussian sigma=0.5 mode=constant value=-inf | median size=3,5,5 | \
                 threshold between=0,inf invert | erode ball=1.5 outside=zero | dilate ball=2 | open ball=1 | \
-                close ball=1 | label connectivity=18 min_voxels=10 clear_border | objects | cast dtype=float64";
+                close ball=1 | fill_holes connectivity=26 save=filled | \
+                label connectivity=18 min_voxels=10 max_voxels=99 clear_border contacts=26 save=cells | \
+                objects contacts=none | cast dtype=float64";
     let steps = steps_from_line(line).unwrap();
     let json = serde_json::to_string(&steps).unwrap();
-    assert_eq!(serde_json::from_str::<Vec<Step>>(&json).unwrap(), steps);
+    assert_eq!(serde_json::from_str::<Vec<JobStep>>(&json).unwrap(), steps);
     assert_eq!(steps_from_line(&json).unwrap(), steps, "the JSON array is taken in place of the line");
-    let named: Vec<_> = steps.iter().map(Step::op).collect();
+    let named: Vec<_> = steps.iter().map(|entry| entry.step.op()).collect();
     assert_eq!(named.len(), op_names().len());
     assert!(named.iter().all(|op| op_names().iter().any(|known| known == op)), "the schema knows every op");
 }
@@ -78,6 +90,9 @@ fn absurd_numbers_are_refused_by_name() {
         ("threshold between=nan,2", "`between` is NaN,2, but its first number must not be the larger one"),
         ("threshold percentile=101", "`percentile` is 101, but must be from 0 to 100"),
         ("erode ball=0", "`ball` is 0, but must be a radius above 0 and up to 1024 voxels"),
+        ("label min_voxels=5 max_voxels=4", "`max_voxels` is 4, but `min_voxels` is 5: no object is left"),
+        ("label save=../up", "`save` is \"../up\", which can't be the name of an output"),
+        ("cast dtype=uint8 save=labels", "`save` is labels, a name that outputs of the run itself have"),
         ("close ball=1025", "`ball` is 1025, but must be a radius above 0 and up to 1024 voxels"),
     ];
     for (line, expected) in cases {
@@ -99,16 +114,16 @@ fn types_flow_from_step_to_step() {
         "median size=3 | rescale | threshold above=0 | erode ball=1 | label | objects | cast dtype=int8",
     )
     .unwrap();
-    let dtypes = output_dtypes(&steps, U16).unwrap();
+    let dtypes = output_dtypes(&bare(&steps), U16).unwrap();
     use Dtype::*;
     assert_eq!(dtypes, [U16, F32, Bool, Bool, U32, U32, I8]);
-    assert_eq!(output_dtypes(&steps[1..2], F64).unwrap(), [F64]);
+    assert_eq!(output_dtypes(&bare(&steps[1..2]), F64).unwrap(), [F64]);
     assert_eq!(output_dtypes(&[], F64).unwrap(), []);
 }
 
 #[test]
 fn a_type_that_does_not_fit_names_both_steps() {
-    let error = |line: &str, input| output_dtypes(&steps_from_line(line).unwrap(), input).unwrap_err();
+    let error = |line: &str, input| output_dtypes(&bare(&steps_from_line(line).unwrap()), input).unwrap_err();
     let floats = error("rescale | gaussian sigma=1 | erode ball=1", Dtype::U8);
     assert_eq!(floats.message, "step 3 (erode) takes bool or integers, but gets float32 from step 2 (gaussian)");
     assert_eq!(floats.hint.as_deref(), Some("put a threshold before it"));
@@ -155,6 +170,8 @@ fn help_tells_each_op_with_its_parameters_and_defaults() {
         "    connectivity = 6\n",
         "    min_voxels = 1\n",
         "    clear_border = false\n",
+        "    contacts = none\n",
+        "    save\n        Keeps the image after this step as NAME.zarr",
         "    outside = ignore\n",
         "    divide = 1.0\n",
     ] {

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use super::{Answer, Receipt, Worker};
 use crate::count;
-use crate::plan::{Count, Leaves, Pass, Round, StageKind};
+use crate::plan::{Count, Leaf, Pass, Round, Rows, StageKind, TableId};
 use crate::record::json;
 use crate::reduce::{Contribution, rank};
 use crate::scratch::{Reader, Tag, Writer, decode_u64s};
-use crate::state::State;
+use crate::state::{Ranked, State};
 use crate::{Error, Result, layout};
 
 /// Ends a stage of `units` units.
@@ -23,11 +23,8 @@ pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result
     let receipts = receipts(worker, stage, units).await?;
     state.missing_chunks += receipts.iter().map(|r| r.missing_chunks).sum::<u64>();
 
-    if let Some((array, spec)) = plan.spilled_spec(stage) {
-        spec.publish(&store.child(&array)?).await?;
-    }
     if let StageKind::Map(pass) = &plan.stages[stage].kind
-        && !pass.counts.is_empty()
+        && pass.counts().next().is_some()
     {
         let keys: Vec<String> = receipts.iter().map(|r| layout::tally(fingerprint, r.first)).collect();
         let joined = count::join(store, plan, pass, &before, &keys).await?;
@@ -38,8 +35,8 @@ pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result
         out.finish().await?;
         count::decide(store, plan, stage, pass, &mut state).await?;
     }
-    if plan.stages[stage].kind == StageKind::Rank {
-        number(worker, stage, &receipts, &mut state).await?;
+    if let StageKind::Rank(table) = plan.stages[stage].kind {
+        number(worker, stage, table, &receipts, &mut state).await?;
     }
     state.units = units_of(worker, stage + 1, &mut state).await?;
 
@@ -53,28 +50,30 @@ async fn units_of(worker: &Worker, stage: usize, state: &mut State) -> Result<u6
     let Some(next) = plan.stages.get(stage) else { return Ok(0) };
     Ok(match &next.kind {
         StageKind::Map(pass) if is_idle(pass, state) => 0,
-        StageKind::Map(_) | StageKind::Seam | StageKind::Relabel => plan.grid.units(),
-        StageKind::Up { level } | StageKind::Down { level } => plan.tree().units(*level),
-        StageKind::Rank => {
-            let contributions = contributions(worker).await?;
-            state.cuts = rank::cut(&contributions, plan.merge.range_rows);
+        StageKind::Map(_) | StageKind::Seam { .. } | StageKind::Relabel { .. } => plan.grid.units(),
+        StageKind::Up { level, .. } | StageKind::Down { level, .. } => plan.tree().units(*level),
+        StageKind::Rank(table) => {
+            let contributions = contributions(worker, *table).await?;
+            let cuts = rank::cut(&contributions, plan.merge.range_rows);
             let key = layout::sources(&plan.stages[stage].fingerprint);
-            rank::write_sources(&worker.store, &key, &state.cuts, &contributions).await?;
-            state.cuts.len() as u64
+            rank::write_sources(&worker.store, &key, &cuts, &contributions).await?;
+            let units = cuts.len() as u64;
+            state.ranked.push(Ranked { of: *table, cuts, bases: Vec::new(), median_voxels: None });
+            units
         }
-        StageKind::Table => state.objects().unwrap_or(0).div_ceil(plan.merge.group_rows),
+        StageKind::Table(table) => state.rows(*table).unwrap_or(0).div_ceil(plan.merge.group_rows),
         StageKind::Publish => 1,
     })
 }
 
 /// A later round of counting that has nothing to look for.
 fn is_idle(pass: &Pass, state: &State) -> bool {
-    let looks_for_something = |count: &Count| match count.round {
-        Round::Tally => true,
-        Round::Bins(_) => state.ranges.iter().any(|(of, _)| *of == count.of),
-        Round::Refine => state.wanted.iter().any(|wanted| wanted.of == count.of),
-    };
-    pass.leaves == Leaves::Nothing && !pass.counts.iter().any(looks_for_something)
+    !pass.leaves.iter().any(|leaf| match leaf {
+        Leaf::Count(Count { round: Round::Tally, .. }) => true,
+        Leaf::Count(Count { round: Round::Bins(_), image }) => state.ranges.iter().any(|(of, _)| of == image),
+        Leaf::Count(Count { round: Round::Refine, image }) => state.wanted.iter().any(|wanted| wanted.image == *image),
+        _ => true,
+    })
 }
 
 /// The receipts of a stage that has ended.
@@ -90,39 +89,47 @@ async fn receipts(worker: &Worker, stage: usize, units: u64) -> Result<Vec<Recei
     Ok(receipts)
 }
 
-/// What every block and group left as closed rows.
-async fn contributions(worker: &Worker) -> Result<Vec<Contribution>> {
+/// What every block and group left as closed rows of a table.
+async fn contributions(worker: &Worker, table: TableId) -> Result<Vec<Contribution>> {
     let plan = &worker.plan;
     let mut contributions = Vec::new();
     for (i, stage) in plan.stages.iter().enumerate() {
         let units = match &stage.kind {
-            StageKind::Map(pass) if matches!(pass.leaves, Leaves::Labels | Leaves::Rows) => plan.grid.units(),
-            StageKind::Up { level } => plan.tree().units(*level),
+            StageKind::Map(pass) if pass.leaves.iter().any(|leaf| leaf.table() == Some(table)) => plan.grid.units(),
+            StageKind::Up { step, level } if table == (TableId { step: *step, of: Rows::Objects }) => {
+                plan.tree().units(*level)
+            }
             _ => continue,
         };
-        contributions.extend(receipts(worker, i, units).await?.into_iter().flat_map(|r| r.contributions));
+        let receipts = receipts(worker, i, units).await?;
+        contributions.extend(receipts.into_iter().flat_map(|r| r.contributions).filter(|c| c.to == table));
     }
     Ok(contributions)
 }
 
-/// Numbers the objects: how many come before each range. Finds their median size on the way.
-async fn number(worker: &Worker, stage: usize, receipts: &[Receipt], state: &mut State) -> Result<()> {
-    let kept = receipts.iter().flat_map(|r| &r.objects);
-    state.bases = std::iter::once(0)
+/// Numbers the rows of a table: how many come before each range. Finds the objects' median size on the way.
+async fn number(worker: &Worker, stage: usize, table: TableId, receipts: &[Receipt], state: &mut State) -> Result<()> {
+    let ranked = state.ranked.iter_mut().find(|ranked| ranked.of == table);
+    let ranked = ranked.ok_or_else(|| Error::internal("rows were ranked that nobody cut"))?;
+    let kept = receipts.iter().flat_map(|r| &r.rows);
+    ranked.bases = std::iter::once(0)
         .chain(kept.scan(0, |total, n| {
             *total += n;
             Some(*total)
         }))
         .collect();
+    if table.of == Rows::Contacts {
+        return Ok(());
+    }
     let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
-    for range in 0..state.cuts.len() as u64 {
+    for range in 0..ranked.cuts.len() as u64 {
         let key = layout::scratch(&worker.plan.stages[stage].fingerprint, range);
         let file = Reader::open(&worker.store, &key).await?;
         for pair in decode_u64s(&file.require(Tag::Sizes, 0).await?).chunks_exact(2) {
             *sizes.entry(pair[0]).or_default() += pair[1];
         }
     }
-    state.median_voxels = median(&sizes);
+    ranked.median_voxels = median(&sizes);
     Ok(())
 }
 

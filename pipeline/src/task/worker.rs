@@ -8,13 +8,14 @@ use tokio::task::JoinSet;
 use voxel::Dtype;
 
 use super::{Answer, Receipt, Task, advance};
-use crate::array::{Array, ChunkCache, Pick};
+use crate::array::{Array, ArraySpec, ChunkCache};
 use crate::count::Partial;
 use crate::map::{self, Done, labels};
+use crate::op::{Label, Op};
 use crate::plan::memory::{self, BATCH_ROWS, Limits, Projection, Resources};
-use crate::plan::{Ending, Plan, StageKind};
+use crate::plan::{Intensity, Leaf, Plan, Rows, StageKind, TableId};
 use crate::reduce::rank::{self, Keep};
-use crate::reduce::{down, seam, table, up};
+use crate::reduce::{contacts, down, seam, table, up};
 use crate::scratch::{Tag, Writer};
 use crate::state::State;
 use crate::store::Store;
@@ -25,10 +26,13 @@ pub struct Worker {
     pub(crate) store: Store,
     pub(crate) plan: Arc<Plan>,
     pub(crate) input: Array,
+    pub(crate) mask: Option<Array>,
+    /// What object statistics read, where it is another array than the job's own.
+    pub(crate) intensity: Option<Array>,
     pub(crate) cache: ChunkCache,
     limits: Vec<Limits>,
     gates: Vec<Gate>,
-    spilled: Mutex<HashMap<usize, Array>>,
+    stored: Mutex<HashMap<usize, Array>>,
     states: Mutex<HashMap<usize, Arc<State>>>,
 }
 
@@ -68,15 +72,25 @@ impl Worker {
     pub async fn open(store: Store, plan: Arc<Plan>, resources: &Resources) -> Result<Self> {
         let Projection { stages, .. } = memory::project(&plan, resources)?;
         let input = Array::open(&plan.input.url, &plan.input.pick).await?;
+        let mask = match &plan.mask {
+            Some(mask) => Some(Array::open(&mask.url, &mask.pick).await?),
+            None => None,
+        };
+        let intensity = match &plan.intensity {
+            Intensity::Other(other) => Some(Array::open(&other.url, &other.pick).await?),
+            Intensity::Image(_) => None,
+        };
         let limits: Vec<Limits> = stages.iter().map(|stage| stage.limits).collect();
         Ok(Self {
             store,
             plan,
             input,
+            mask,
+            intensity,
             cache: ChunkCache::new(0),
             gates: limits.iter().map(Gate::new).collect(),
             limits,
-            spilled: Mutex::default(),
+            stored: Mutex::default(),
             states: Mutex::default(),
         })
     }
@@ -147,14 +161,14 @@ impl Worker {
             read: Default::default(),
             missing_chunks: 0,
             contributions: Vec::new(),
-            objects: Vec::new(),
+            rows: Vec::new(),
         };
         for unit in done {
             receipt.written.extend(unit.written);
             receipt.read.extend(unit.read);
             receipt.missing_chunks += unit.missing_chunks;
-            receipt.contributions.extend(unit.contribution.filter(|c| c.rows > 0));
-            receipt.objects.extend(unit.objects);
+            receipt.contributions.extend(unit.contributions.into_iter().filter(|c| c.rows > 0));
+            receipt.rows.extend(unit.rows);
         }
         if !counts.is_empty() {
             let mut out = Writer::create(&self.store, &layout::tally(fingerprint, first)).await?;
@@ -172,10 +186,12 @@ impl Worker {
         let Limits { merge_bytes, .. } = self.limits[stage];
         match &this.kind {
             StageKind::Map(pass) => map::block(self, gate, stage, pass, unit).await,
-            StageKind::Relabel => labels::relabel(self, gate, stage, unit).await,
-            StageKind::Seam => {
-                let Ending::Label { connectivity, .. } = plan.ending else {
-                    return Err(Error::internal("a job without a label step has seams"));
+            StageKind::Relabel { step } => labels::relabel(self, gate, stage, *step, unit).await,
+            StageKind::Seam { step } => {
+                let connectivity = match plan.ops.get(*step) {
+                    Some(Op::Label(label)) => label.connectivity,
+                    Some(Op::FillHoles { connectivity }) => *connectivity,
+                    _ => return Err(Error::internal("a step that merges no labels has seams")),
                 };
                 let _permit = gate.compute().await?;
                 let seams = seam::Seams {
@@ -183,60 +199,55 @@ impl Worker {
                     grid: plan.grid,
                     fanout: plan.merge.fanout,
                     connectivity,
-                    blocks: plan.rows_stage(),
+                    blocks: &plan.up_stage(*step, 0),
                     stage: &this.fingerprint,
                 };
                 seam::join(&seams, unit).await?;
                 Ok(Done::default())
             }
-            StageKind::Up { level } => {
+            StageKind::Up { step, level } => {
                 let _permit = gate.compute().await?;
                 let group = up::Group {
                     store: &self.store,
                     tree: plan.tree(),
                     level: *level,
                     unit,
-                    below: plan.up_stage(level - 1),
-                    seam: plan.stage_where(|k| *k == StageKind::Seam),
+                    step: *step,
+                    below: &plan.up_stage(*step, level - 1),
+                    seam: plan.seam_stage(*step),
                     stage: &this.fingerprint,
-                    kind: plan.rows_kind(),
+                    kind: plan.rows_kind(*step),
                     limit_bytes: merge_bytes,
                 };
-                Ok(Done { contribution: Some(up::join(&group).await?), ..Done::default() })
+                Ok(Done { contributions: vec![up::join(&group).await?], ..Done::default() })
             }
-            StageKind::Rank => {
+            StageKind::Rank(table) => {
                 let _permit = gate.compute().await?;
                 let state = self.state_before(stage).await?;
-                let objects = rank::merge(&self.ranges(stage, &state), unit).await?;
-                Ok(Done { objects: Some(objects), ..Done::default() })
+                Ok(Done { rows: Some(self.rank(stage, *table, &state, unit).await?), ..Done::default() })
             }
-            StageKind::Down { level } => {
+            StageKind::Down { step, level } => {
                 let _permit = gate.compute().await?;
                 let state = self.state_before(stage).await?;
-                let above = plan.down_stage(level + 1);
+                let above = plan.down_stage(*step, level + 1);
                 let group = down::Group {
                     store: &self.store,
                     tree: plan.tree(),
                     level: *level,
                     unit,
-                    up: plan.up_stage(*level),
+                    up: &plan.up_stage(*step, *level),
                     above: (!above.is_empty()).then_some(above),
                     stage: &this.fingerprint,
-                    labels: rank::Labels {
-                        store: &self.store,
-                        rank: plan.rank_stage(),
-                        cuts: &state.cuts,
-                        bases: &state.bases,
-                    },
+                    labels: rank::Labels::of(&self.store, plan, &state, TableId { step: *step, of: Rows::Objects })?,
                     limit_bytes: merge_bytes,
                 };
                 down::hand_down(&group).await?;
                 Ok(Done::default())
             }
-            StageKind::Table => {
+            StageKind::Table(table) => {
                 let _permit = gate.compute().await?;
                 let state = self.state_before(stage).await?;
-                table::encode_group(&self.store, plan, &state, &this.fingerprint, unit).await?;
+                table::encode_group(&self.store, plan, &state, *table, unit).await?;
                 Ok(Done::default())
             }
             StageKind::Publish => {
@@ -248,24 +259,40 @@ impl Worker {
         }
     }
 
-    fn ranges<'a>(&'a self, stage: usize, state: &'a State) -> rank::Ranges<'a> {
-        let plan = &self.plan;
-        let keep = match plan.ending {
-            Ending::Label { min_voxels, clear_border, .. } => Keep { min_voxels, clear_border },
-            _ => Keep { min_voxels: 1, clear_border: false },
+    /// Merges one range of a table's rows; gives the number of rows kept.
+    async fn rank(&self, stage: usize, table: TableId, state: &State, range: u64) -> Result<u64> {
+        let (plan, stage) = (&self.plan, self.plan.stages[stage].fingerprint.as_str());
+        let Some(ranked) = state.ranked(table) else {
+            return Err(Error::internal("ranges are merged that nobody cut"));
         };
-        rank::Ranges {
-            store: &self.store,
-            sources: layout::sources(&plan.stages[stage].fingerprint),
-            plan,
-            cuts: &state.cuts,
-            stage: &plan.stages[stage].fingerprint,
-            columns: plan.columns(),
-            kind: plan.rows_kind(),
-            keep,
-            joins_keys: matches!(plan.ending, Ending::Objects),
-            batch_rows: BATCH_ROWS,
+        if table.of == Rows::Contacts {
+            let ranges =
+                contacts::Ranges { store: &self.store, plan, table, cuts: &ranked.cuts, stage, batch_rows: BATCH_ROWS };
+            return contacts::merge(&ranges, range).await;
         }
+        let all = Keep { min_voxels: 1, max_voxels: u64::MAX, clear_border: false };
+        let (keep, joins_keys) = match plan.ops.get(table.step) {
+            Some(Op::Label(Label { min_voxels, max_voxels, clear_border, .. })) => {
+                (Keep { min_voxels: *min_voxels, max_voxels: *max_voxels, clear_border: *clear_border }, false)
+            }
+            // Background that reaches the border is no hole.
+            Some(Op::FillHoles { .. }) => (Keep { clear_border: true, ..all }, false),
+            _ => (all, true),
+        };
+        let ranges = rank::Ranges {
+            store: &self.store,
+            sources: layout::sources(stage),
+            plan,
+            table,
+            cuts: &ranked.cuts,
+            stage,
+            columns: plan.columns(table.step),
+            kind: plan.rows_kind(table.step),
+            keep,
+            joins_keys,
+            batch_rows: BATCH_ROWS,
+        };
+        rank::merge(&ranges, range).await
     }
 
     /// What was decided before a stage starts.
@@ -282,16 +309,33 @@ impl Worker {
         Ok(state)
     }
 
-    /// The array that an earlier stage left, and the element type of the image in it.
-    pub(crate) async fn spilled(&self, stage: usize) -> Result<(Array, Dtype)> {
-        let (key, spec) =
-            self.plan.spilled_spec(stage).ok_or_else(|| Error::internal("a pass reads a stage that left no array"))?;
-        let mut spilled = self.spilled.lock().await;
-        if let Some(array) = spilled.get(&stage) {
-            return Ok((array.clone(), spec.dtype));
+    /// The array of an image that an earlier stage has put somewhere.
+    pub(crate) async fn stored(&self, image: usize) -> Result<Array> {
+        let mut open = self.stored.lock().await;
+        if let Some(array) = open.get(&image) {
+            return Ok(array.clone());
         }
-        let array = Array::open_in(&self.store.child(&key)?, &Pick::default()).await?;
-        spilled.insert(stage, array.clone());
-        Ok((array, spec.dtype))
+        let stored =
+            self.plan.stored(image).ok_or_else(|| Error::internal("a pass reads an image that nobody kept"))?;
+        let Some(key) = self.plan.arrays_of(stored).into_iter().next() else {
+            return Err(Error::internal("an image is kept nowhere"));
+        };
+        let dtype = self.dtype_of_stored(image).await?;
+        let spec = ArraySpec { dtype, ..stored.spec.clone() };
+        let array = Array::unpublished(&self.store.child(&key)?, &spec)?;
+        open.insert(image, array.clone());
+        Ok(array)
+    }
+
+    /// The element type an image was written in, from the state that the stage which wrote it began with.
+    async fn dtype_of_stored(&self, image: usize) -> Result<Dtype> {
+        let writes = |kind: &StageKind| match kind {
+            StageKind::Map(pass) => pass.leaves.contains(&Leaf::Image(image)),
+            StageKind::Relabel { step } => step + 1 == image,
+            _ => false,
+        };
+        let stage = self.plan.stages.iter().position(|stage| writes(&stage.kind));
+        let stage = stage.ok_or_else(|| Error::internal("an image is read that no stage writes"))?;
+        Ok(self.state_before(stage).await?.dtype(&self.plan, image))
     }
 }

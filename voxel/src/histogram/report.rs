@@ -113,6 +113,11 @@ impl HistogramReport {
         Some(Self::new(of, tally, Some(percentiles), None, even, bins.otsu()))
     }
 
+    /// The same report with percentiles that further passes have found exactly.
+    pub fn with_exact(self, percentiles: [f64; PERCENTS.len()]) -> Self {
+        Self { percentiles: Some(percentiles), exact: true, bound: None, ..self }
+    }
+
     fn new(
         of: &str,
         tally: &Tally,

@@ -1,0 +1,100 @@
+//! Which objects touch, over the whole image: the contacts of all blocks, added up range by range of the smaller label.
+
+use voxel::contacts::Contact;
+use voxel::table::{ColumnData, ColumnType};
+use voxel::{Dtype, Element, with_dtype};
+
+use super::Contributor;
+use super::rank::column_batch;
+use crate::plan::{Plan, TableId};
+use crate::rows::{RowFile, RowMerge};
+use crate::scratch::{Reader, Tag, Writer, decode_u64s};
+use crate::store::Store;
+use crate::{Result, layout};
+
+/// Names and types of the columns: the two labels, the smaller first, the voxel faces they share, and the pairs of their
+/// voxels that are neighbours. `labels` is the type of the labels.
+pub(crate) fn columns(labels: Dtype) -> Vec<(&'static str, ColumnType)> {
+    let label = match labels {
+        Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 => ColumnType::I64,
+        _ => ColumnType::U64,
+    };
+    vec![("label_a", label), ("label_b", label), ("faces", ColumnType::U64), ("pairs", ColumnType::U64)]
+}
+
+/// The ranges to add up, and where their rows are.
+pub(crate) struct Ranges<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) plan: &'a Plan,
+    pub(crate) table: TableId,
+    pub(crate) cuts: &'a [u64],
+    /// This stage.
+    pub(crate) stage: &'a str,
+    /// Finished rows written at a time.
+    pub(crate) batch_rows: usize,
+}
+
+/// Adds up one range; gives the number of contacts.
+pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
+    let sources = Reader::open(ranges.store, &layout::sources(ranges.stage)).await?;
+    let codes = decode_u64s(&sources.require(Tag::Sources, range).await?);
+    let low = ranges.cuts[range as usize];
+    let high = ranges.cuts.get(range as usize + 1).copied();
+    let mut files = Vec::with_capacity(codes.len());
+    for code in &codes {
+        let key = ranges.plan.rows_of(ranges.table, Contributor::from_code(*code));
+        files.push(RowFile::<Contact>::open(Reader::open(ranges.store, &key).await?, (), low, high).await?);
+    }
+    let labels = ranges.plan.labels_dtype(ranges.table.step);
+    let mut out = Writer::create(ranges.store, &layout::scratch(ranges.stage, range)).await?;
+    let (mut rows, mut batch, mut batches) = (0, Vec::new(), 0);
+    let mut merged = RowMerge::new(files).await?;
+    let mut next = merged.next().await?;
+    while let Some((_, mut contact)) = next {
+        next = merged.next().await?;
+        while let Some((_, other)) = &next
+            && (other.a, other.b) == (contact.a, contact.b)
+        {
+            contact.faces += other.faces;
+            contact.pairs += other.pairs;
+            next = merged.next().await?;
+        }
+        batch.push(contact);
+        rows += 1;
+        if batch.len() == ranges.batch_rows {
+            write_batch(&mut batch, &mut batches, labels, &mut out).await?;
+        }
+    }
+    if !batch.is_empty() {
+        write_batch(&mut batch, &mut batches, labels, &mut out).await?;
+    }
+    out.finish().await?;
+    Ok(rows)
+}
+
+async fn write_batch(batch: &mut Vec<Contact>, batches: &mut u64, labels: Dtype, out: &mut Writer) -> Result<()> {
+    let columns = [
+        labels_of(labels, batch.iter().map(|c| c.a)),
+        labels_of(labels, batch.iter().map(|c| c.b)),
+        ColumnData::U64(batch.iter().map(|c| c.faces).collect()),
+        ColumnData::U64(batch.iter().map(|c| c.pairs).collect()),
+    ];
+    for (i, column) in columns.iter().enumerate() {
+        let mut bytes = Vec::new();
+        column.encode(&mut bytes);
+        out.section(Tag::Column, column_batch(i, *batches), &bytes).await?;
+    }
+    batch.clear();
+    *batches += 1;
+    Ok(())
+}
+
+/// The labels that keys stand for.
+fn labels_of(dtype: Dtype, keys: impl Iterator<Item = u64>) -> ColumnData {
+    // The type has been checked: labels are integers.
+    let value = |key: u64| with_dtype!(dtype, T => T::from_key(key).to_i128().unwrap_or(0));
+    match columns(dtype)[0].1 {
+        ColumnType::I64 => ColumnData::I64(keys.map(|key| value(key) as i64).collect()),
+        _ => ColumnData::U64(keys.map(|key| value(key) as u64).collect()),
+    }
+}
