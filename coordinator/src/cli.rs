@@ -97,6 +97,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         pick: Picked,
     },
+    /// Add coarser levels to an OME-Zarr image, so that viewers can show it from afar
+    Pyramid(Pyramid),
     /// Print the JSON Schema of a job file
     Schema,
     /// Explain a command, or `steps`: each step with its parameters, defaults and twin in scipy or scikit-image
@@ -123,9 +125,22 @@ pub(crate) struct Picked {
     pub(crate) series: Option<usize>,
 }
 
-/// How arrays are written.
+/// How images are written.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Written {
+    #[command(flatten)]
+    pub(crate) stored: Stored,
+    /// Levels of each image: auto (halved until no axis is longer than 256 voxels), none, or their number [default: auto]
+    #[arg(long, value_name = "auto|none|N")]
+    pub(crate) levels: Option<String>,
+    /// Version of OME-Zarr: 0.5, or 0.4, which has no shards [default: 0.5]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) ome: Option<String>,
+}
+
+/// How arrays are stored.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Stored {
     /// Voxels along each side of a chunk: N or z,y,x [default: 128]
     #[arg(long, value_name = "N|Z,Y,X")]
     pub(crate) chunks: Option<String>,
@@ -152,6 +167,37 @@ pub(crate) struct Import {
     #[arg(long, default_value = "1GiB", value_name = "SIZE")]
     pub(crate) memory: Bytes,
     /// Replace what is at the destination
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Say nothing
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// Levels are made of the coarsest that is there, and the group is replaced in one piece when they are whole: a call that
+/// was stopped leaves it as it was.
+#[derive(Debug, Args)]
+pub(crate) struct Pyramid {
+    /// The OME-Zarr group, version 0.4 or 0.5
+    pub(crate) url: String,
+    /// Levels it is to have: auto (until no axis is longer than 256 voxels), or their number, the image being the first
+    #[arg(long, value_name = "auto|N", default_value = "auto")]
+    pub(crate) levels: String,
+    #[command(flatten)]
+    pub(crate) stored: Stored,
+    /// The voxels are labels: take every other one [default: as the metadata says]
+    #[arg(long, conflicts_with = "image")]
+    pub(crate) labels: bool,
+    /// The voxels are grey values: take the mean of those that become one
+    #[arg(long)]
+    pub(crate) image: bool,
+    /// Threads that compute [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    /// Memory for the whole process
+    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+    pub(crate) memory: Bytes,
+    /// Make levels anew that are there
     #[arg(long)]
     pub(crate) overwrite: bool,
     /// Say nothing

@@ -4,17 +4,18 @@ use std::path::Path;
 
 use clap::CommandFactory;
 
-use pipeline::array::Pick;
+use pipeline::array::{GroupKind, Pick};
 use pipeline::job::{Job, Write, schema, steps_from_line};
+use pipeline::plan::memory::Resources;
 use pipeline::step::help_steps;
 use pipeline::{Error, Result};
 
-use crate::cli::{Cli, Command, Import, JobArgs, Picked, Written};
+use crate::cli::{Cli, Command, Import, JobArgs, Picked, Pyramid, Stored, Written};
 use crate::exit::Stop;
 use crate::import::{self, VoxelSize};
 use crate::progress::Progress;
 use crate::run::{self, Settings};
-use crate::{demo, info, report, slice, units};
+use crate::{demo, info, pyramid, report, slice, units};
 
 /// Carries out a command.
 ///
@@ -56,6 +57,7 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
             eprintln!("{}: {} x {} pixels, {}", output.display(), made.width, made.height, made.shading);
             Ok(())
         }
+        Command::Pyramid(args) => complete(args.workers.unwrap_or_else(run::cores), add_levels(&args)),
         Command::Schema => print_json(&schema()),
         Command::Help { topic } => help(topic.as_deref()),
     }
@@ -137,13 +139,46 @@ fn job_of(args: &JobArgs) -> Result<Job> {
 }
 
 fn override_write(write: &mut Write, flags: &Written) -> Result<()> {
-    if let Some(chunks) = &flags.chunks {
+    if let Some(chunks) = &flags.stored.chunks {
         write.chunks = chunks.parse().map_err(|e: Error| e.at("--chunks"))?;
     }
-    if let Some(shards) = &flags.shards {
+    if let Some(shards) = &flags.stored.shards {
         write.shards = shards.parse().map_err(|e: Error| e.at("--shards"))?;
     }
-    write.codec = flags.codec.clone().or(write.codec.take());
+    write.codec = flags.stored.codec.clone().or(write.codec.take());
+    if let Some(levels) = &flags.levels {
+        write.levels = levels.parse().map_err(|e: Error| e.at("--levels"))?;
+    }
+    if let Some(ome) = &flags.ome {
+        write.ome = ome.parse().map_err(|e: Error| e.at("--ome"))?;
+    }
+    Ok(())
+}
+
+async fn add_levels(args: &Pyramid) -> Result<(), Stop> {
+    let threads = args.workers.unwrap_or_else(run::cores);
+    if threads == 0 {
+        return Err(Error::invalid("--workers is at least 1").into());
+    }
+    let Stored { chunks, shards, codec } = &args.stored;
+    let options = pyramid::Options {
+        chunks: chunks.as_deref().map(str::parse).transpose().map_err(|e: Error| e.at("--chunks"))?,
+        shards: shards.as_deref().map(str::parse).transpose().map_err(|e: Error| e.at("--shards"))?,
+        codec: codec.clone(),
+        levels: args.levels.parse().map_err(|e: Error| e.at("--levels"))?,
+        kind: match (args.labels, args.image) {
+            (true, _) => Some(GroupKind::Labels),
+            (_, true) => Some(GroupKind::Image),
+            _ => None,
+        },
+        overwrite: args.overwrite,
+        resources: Resources { memory_bytes: args.memory.0, threads, merge_bytes: None },
+    };
+    let progress = Progress::new(args.quiet);
+    let work = pyramid::pyramid(&args.url, &options, |done, all| progress.of_one("pyramid", done, all));
+    let made = run::until_interrupted(work, "the image is as it was; run the same command again").await?;
+    progress.stage_done();
+    progress.say(&pyramid::told(&made));
     Ok(())
 }
 

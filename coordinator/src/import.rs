@@ -10,8 +10,9 @@ mod tiff;
 mod voxel_size;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use pipeline::array::{ArraySpec, Codec, GroupKind, multiscales_json};
+use pipeline::array::{ArraySpec, Codec, Geometry, METADATA_KEYS};
 use pipeline::job::Write;
+use pipeline::plan::memory::Resources;
 use pipeline::store::Store;
 use pipeline::{Error, Result};
 use source::Source;
@@ -19,12 +20,13 @@ use std::path::Path;
 use std::sync::Arc;
 use voxel::{AnyVolume, Dtype, Extent, Region};
 
+use crate::pyramid;
 pub use voxel_size::VoxelSize;
 
 /// What an import may be told.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Chunks, shards and codec; without a codec, [`DEFAULT_CODEC`].
+    /// Chunks, shards, codec, levels and version; without a codec, [`DEFAULT_CODEC`].
     pub write: Write,
     /// The physical size of a voxel; without it, voxels are one by one by one of no unit.
     pub voxel_size: Option<VoxelSize>,
@@ -40,7 +42,7 @@ pub const DEFAULT_CODEC: Codec = Codec::Zstd { level: 3 };
 pub struct Imported {
     /// The OME-Zarr group, as an absolute path or URL.
     pub url: String,
-    /// Its one array, `0`.
+    /// Its finest array, `0`.
     pub array: ArraySpec,
     /// Size of the group in bytes.
     pub bytes_written: u64,
@@ -49,8 +51,8 @@ pub struct Imported {
 /// The path of the full-resolution array in the group.
 const LEVEL: &str = "0";
 
-/// Reads the TIFF or `.npy` file `source` and writes it to `destination` as an OME-Zarr 0.5 image of one level, in at
-/// most about `memory_bytes`. One TIFF page and arrays of two axes become 2-D images, several pages a volume. `progress`
+/// Reads the TIFF or `.npy` file `source` and writes it to `destination` as an OME-Zarr image with its levels, in
+/// at most about `memory_bytes`. One TIFF page and arrays of two axes become 2-D images, several pages a volume. `progress`
 /// is called after each block with the voxels done and all there are.
 ///
 /// # Errors
@@ -68,14 +70,18 @@ pub async fn import(
     options.write.validate()?;
     let path = source.to_owned();
     let source = off_thread(move || Source::open(&path, memory_bytes)).await?;
-    let array = array_spec(source.extent(), source.dtype(), &options.write)?;
+    let geometry = geometry(source.extent(), options.voxel_size.as_ref());
+    let array = array_spec(source.extent(), source.dtype(), &geometry, &options.write)?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let blocks = Blocks::fitting(&array, &source, memory_bytes, workers)?;
     let store = Store::open(destination)?;
     make_way(&store, options.overwrite).await?;
     let array = Arc::new(array);
     let written = match write_voxels(source, &store, &array, &blocks, &mut progress).await {
-        Ok(()) => publish(&store, &array, options.voxel_size.as_ref()).await,
+        Ok(()) => {
+            let resources = Resources { memory_bytes, threads: workers, merge_bytes: None };
+            pyramid::finish(&store, &array, &geometry, options.write.levels, &resources).await
+        }
         Err(error) => Err(error),
     };
     if let Err(error) = written {
@@ -88,16 +94,19 @@ pub async fn import(
 }
 
 /// The array an image of that shape and type is stored as.
-fn array_spec(extent: Extent, dtype: Dtype, write: &Write) -> Result<ArraySpec> {
+fn array_spec(extent: Extent, dtype: Dtype, geometry: &Geometry, write: &Write) -> Result<ArraySpec> {
     let (chunks, shards) = write.shapes(&extent)?;
     let codec = write.codec.as_deref().map_or(Ok(DEFAULT_CODEC), str::parse)?;
-    let dimension_names = extent.axes().map(|axis| AXES[axis].to_owned()).collect();
-    let array = ArraySpec { extent, dtype, chunks, shards, codec, dimension_names };
+    let array = ArraySpec { extent, dtype, chunks, shards, codec, dimension_names: geometry.names(), ome: write.ome };
     array.check()?;
     Ok(array)
 }
 
-const AXES: [&str; 3] = ["z", "y", "x"];
+/// Where the voxels lie.
+fn geometry(extent: Extent, size: Option<&VoxelSize>) -> Geometry {
+    let Some(size) = size else { return Geometry::unknown(extent.planar) };
+    Geometry::spaced(extent.planar, size.spacing, [0.0; 3], [0; 3].map(|_| Some(size.unit.to_owned())))
+}
 
 /// How the image is cut: blocks of a whole number of objects, and how many objects of a block are encoded at once.
 #[derive(Debug, PartialEq)]
@@ -181,22 +190,6 @@ async fn write_voxels(
     Ok(())
 }
 
-/// Writes the metadata: the array's, then the group's, which makes an image of it.
-async fn publish(store: &Store, array: &ArraySpec, voxel_size: Option<&VoxelSize>) -> Result<()> {
-    let axes = array.extent.axes();
-    let units: Vec<Option<String>> = axes.clone().map(|_| voxel_size.map(|size| size.unit.to_owned())).collect();
-    let scale = axes.clone().map(|axis| voxel_size.map_or(1.0, |size| size.spacing[axis])).collect();
-    let level = (LEVEL.to_owned(), scale, vec![0.0; axes.len()]);
-    let name = store.url().rsplit('/').next().unwrap_or_default();
-    let name = name.strip_suffix(".zarr").unwrap_or(name);
-    let group = multiscales_json(name, &array.dimension_names, &units, &[level], GroupKind::Image);
-    store.child(LEVEL)?.put("zarr.json", array.metadata_json()).await?;
-    store.put("zarr.json", group).await
-}
-
-/// Files that make a folder a Zarr, of either version: without them it does not open.
-const METADATA: [&str; 5] = ["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"];
-
 /// Makes sure that nothing is at the destination. Only a Zarr, or what an interrupted import left, is ever replaced.
 async fn make_way(store: &Store, overwrite: bool) -> Result<()> {
     let url = store.url();
@@ -207,8 +200,10 @@ async fn make_way(store: &Store, overwrite: bool) -> Result<()> {
     if there.folders.is_empty() && there.objects.is_empty() {
         return Ok(());
     }
-    let zarr = there.objects.iter().any(|name| METADATA.contains(&name.as_str()));
-    let interrupted = there.objects.is_empty() && there.folders == [LEVEL];
+    let zarr = there.objects.iter().any(|name| METADATA_KEYS.contains(&name.as_str()));
+    let is_level = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
+    let begun = there.folders.iter().any(|name| name == LEVEL) && there.folders.iter().all(is_level);
+    let interrupted = there.objects.is_empty() && begun;
     if !zarr && !interrupted {
         return Err(Error::invalid(format!("{url} is a folder of other files, which an import does not replace"))
             .hint("name a folder that is not there yet"));
@@ -221,12 +216,12 @@ async fn make_way(store: &Store, overwrite: bool) -> Result<()> {
 
 /// Removes everything at the destination, first of all what makes it open.
 async fn remove(store: &Store) -> Result<()> {
-    for key in METADATA {
+    for key in METADATA_KEYS {
         store.delete(key).await?;
     }
     let there = store.children("").await?;
     for folder in &there.folders {
-        for key in METADATA {
+        for key in METADATA_KEYS {
             store.delete(&format!("{folder}/{key}")).await?;
         }
         store.delete_prefix(folder).await?;

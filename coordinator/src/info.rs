@@ -150,7 +150,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use pipeline::array::{ArraySpec, Codec, GroupKind, multiscales_json, write_whole};
+    use pipeline::array::{ArraySpec, Codec, GroupKind, OmeVersion, multiscales_json, write_whole};
     use pipeline::store::Store;
     use voxel::{Dtype, Extent};
 
@@ -163,6 +163,7 @@ mod tests {
             shards: Some([2, 4, 4]),
             codec: Codec::Zstd { level: 3 },
             dimension_names: Vec::new(),
+            ome: OmeVersion::V05,
         };
         let store = Store::open(&url).unwrap();
         let volume = Volume::new(spec.extent.region(), vec![7u16; 60]).into();

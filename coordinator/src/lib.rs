@@ -14,6 +14,7 @@ pub mod import;
 pub mod info;
 mod lock;
 pub mod progress;
+pub mod pyramid;
 pub mod report;
 pub mod run;
 pub mod slice;

@@ -9,6 +9,9 @@ mod axes;
 mod cache;
 mod chain;
 mod codec;
+mod geometry;
+mod group;
+mod levels;
 mod metadata;
 mod ome;
 mod open;
@@ -22,8 +25,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use voxel::{Dtype, Extent};
 
+pub use axes::Kind as AxisKind;
 pub use cache::ChunkCache;
 pub use codec::{BloscCompressor, Codec};
+pub use geometry::{Geometry, StoredAxis};
+pub use group::{Group, METADATA_KEYS, OmeVersion};
+pub use levels::Pyramid;
 pub use ome::{GroupKind, multiscales_json, unit_name};
 pub use read::Fetched;
 pub use write::{ArraySpec, write_whole};
@@ -62,6 +69,7 @@ struct Inner {
     units: [Option<String>; 3],
     scale: [f64; 3],
     translation: [f64; 3],
+    geometry: Geometry,
     levels: Vec<String>,
     level: usize,
     fingerprint: String,
@@ -125,6 +133,11 @@ impl Array {
     /// Position of the centre of voxel 0, 0, 0 along z, y, x, in [`Array::units`].
     pub fn translation(&self) -> [f64; 3] {
         self.0.translation
+    }
+
+    /// Where the image lies, with the axes that an output of it puts back.
+    pub fn geometry(&self) -> &Geometry {
+        &self.0.geometry
     }
 
     /// What a missing chunk is full of: one element, as native-endian bytes.

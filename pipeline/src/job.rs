@@ -10,7 +10,9 @@ mod line;
 mod nearest;
 mod read;
 
+use crate::array::OmeVersion;
 use crate::fault::Fault;
+use crate::pyramid::Levels;
 use crate::step::{Connectivity, Contacts, JobStep, Mode, Number, PerAxis, Rule, Step};
 use crate::{Error, Result};
 use schemars::JsonSchema;
@@ -124,11 +126,20 @@ pub struct Write {
     /// The codec of the chunks, such as zstd:3, gzip:6, blosc:lz4 or none; by default chosen by the kind of output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
+    /// How many levels each image gets: "auto", halved until the longest axis has at most 256 voxels; "none", the image
+    /// itself only; or the number of levels, the image itself being the first.
+    pub levels: Levels,
+    /// The version of OME-Zarr: "0.5", or "0.4", which is Zarr v2 and has no shards.
+    pub ome: OmeVersion,
 }
+
+/// What `shards` is when nobody says.
+const SHARDS: Shards = Shards::Chunks(PerAxis::All(2));
 
 impl Default for Write {
     fn default() -> Self {
-        Self { chunks: PerAxis::All(128), shards: Shards::Chunks(PerAxis::All(2)), codec: None }
+        let (levels, ome) = (Levels::default(), OmeVersion::default());
+        Self { chunks: PerAxis::All(128), shards: SHARDS, codec: None, levels, ome }
     }
 }
 
@@ -191,12 +202,17 @@ impl Write {
         Ok(self.check()?)
     }
 
+    /// The shards that are written: none in OME-Zarr 0.4, whatever the default.
+    fn used_shards(&self) -> &Shards {
+        if self.ome == OmeVersion::V04 { &Shards::None } else { &self.shards }
+    }
+
     /// The chunk and the shard, in voxels along z, y, x, of an image: chunks clipped to its axes, shards to its chunks.
     /// [`Error::invalid`] when a list has more or fewer numbers than the image has axes.
     pub fn shapes(&self, extent: &Extent) -> Result<([usize; 3], Option<[usize; 3]>)> {
         let sides = self.chunks.resolve(extent.planar, 1).map_err(|error| error.at("`chunks`"))?;
         let chunk: [usize; 3] = std::array::from_fn(|axis| sides[axis].min(extent.shape[axis]).max(1));
-        let Shards::Chunks(counts) = &self.shards else { return Ok((chunk, None)) };
+        let Shards::Chunks(counts) = self.used_shards() else { return Ok((chunk, None)) };
         let counts = counts.resolve(extent.planar, 1).map_err(|error| error.at("`shards`"))?;
         let count = |axis: usize| counts[axis].min(extent.shape[axis].div_ceil(chunk[axis])).max(1);
         Ok((chunk, Some(std::array::from_fn(|axis| chunk[axis] * count(axis)))))
@@ -223,6 +239,10 @@ impl Write {
             }
         };
         side("chunks", &self.chunks)?;
+        if self.ome == OmeVersion::V04 && self.shards != SHARDS && self.shards != Shards::None {
+            return Err(Fault::new("/write/shards", "`shards` are not part of OME-Zarr 0.4, which is Zarr v2")
+                .hint("write shards = \"none\", or ome = \"0.5\""));
+        }
         match &self.shards {
             Shards::None => Ok(()),
             Shards::Chunks(counts) => side("shards", counts),
@@ -300,9 +320,10 @@ impl Job {
         }
         job.region = job.region.filter(|crop| !crop.is_whole());
         job.write.chunks = job.write.chunks.canonical();
-        if let Shards::Chunks(counts) = job.write.shards {
-            job.write.shards = Shards::Chunks(counts.canonical());
-        }
+        job.write.shards = match job.write.used_shards() {
+            Shards::Chunks(counts) => Shards::Chunks(counts.clone().canonical()),
+            Shards::None => Shards::None,
+        };
         serde_json::to_string(&job).expect("a job has text keys and plain values only, which JSON can always hold")
     }
 }

@@ -17,6 +17,7 @@ mod map;
 pub mod op;
 pub mod plan;
 pub mod publish;
+pub mod pyramid;
 mod record;
 pub mod reduce;
 mod rows;

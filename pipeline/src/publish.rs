@@ -35,7 +35,7 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State) -> Result
             let document =
                 multiscales_json(name, axes, &vec![None; axes.len()], std::slice::from_ref(&level), stored.kind);
             let array = layout::level(group, 0);
-            store.put(&format!("{array}/{}", layout::ZARR_METADATA), spec.metadata_json()).await?;
+            spec.publish(&store.child(&array)?).await?;
             store.put(&format!("{group}/{}", layout::ZARR_METADATA), document).await?;
         }
     }

@@ -23,6 +23,7 @@ import example
 import golden
 import histogram
 import images
+import ngff
 import numpy as np
 import reference
 from cases import LAYOUTS, Case, cases
@@ -139,6 +140,7 @@ def work_list(voxmill: Voxmill, imports: Imports) -> Iterator[tuple[str, Callabl
         yield source.name, lambda folder, source=source: judge_input(voxmill, source, folder)
     for crop in images.crops():
         yield f"frozen answers: {crop}", lambda folder, crop=crop: judge_golden(imports, crop, folder)
+    yield from ngff.work_list(voxmill)
     for job in example.JOBS:
         yield f"examples/{job}", lambda folder, job=job: judge_example(voxmill, job, folder)
 

@@ -8,9 +8,11 @@ import unittest
 from pathlib import Path
 
 import images
+import ngff
 import numpy as np
 import objects
 import reference
+import zarr
 from cases import Case, cases
 from judge import judge_case
 from program import Imports
@@ -164,6 +166,68 @@ class ReferenceAgrees(unittest.TestCase):
     def test_no_case_stands_twice(self) -> None:
         names = [case.name for case in cases()]
         self.assertEqual(len(names), len(set(names)))
+
+
+class SeesBadGroups(unittest.TestCase):
+    """A group with levels, right but for one thing."""
+
+    SIZES = [2.0, 1.0, 1.0]
+
+    def verdict(self, fault=lambda group: None, version: str = "0.5") -> str:
+        """What the judge says of the nuclei with one level made by numpy, after a fault was put in."""
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / "group.zarr"
+            finest = images.load("nuclei")
+            group = zarr.open_group(path, mode="w")
+            datasets = []
+            for number, voxels in enumerate((finest, ngff.halved(finest, [0, 1, 2], mean=True))):
+                names = ["z", "y", "x"]
+                array = group.create_array(str(number), shape=voxels.shape, dtype=voxels.dtype, dimension_names=names)
+                array[...] = voxels
+                scale = [size * 2**number for size in self.SIZES]
+                middle = [size / 2 * number for size in self.SIZES]
+                placed = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": middle}]
+                datasets.append({"path": str(number), "coordinateTransformations": placed})
+            axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+            image = {"name": "nuclei", "axes": axes, "datasets": datasets}
+            ome = {"version": "0.5", "multiscales": [image]}
+            fault((group, image))
+            group.attrs.update({"ome": ome})
+            judged = ngff.Group(path)
+            steps = [[0, 1, 2]]
+            return (
+                judged.invalid(version) or ngff.wrong_levels(judged, finest, self.SIZES, steps, mean=True) or "passed"
+            )
+
+    def test_each_fault(self) -> None:
+        def voxel(parts: tuple) -> None:
+            parts[0]["1"][3, 4, 5] += 1
+
+        def place(parts: tuple) -> None:
+            parts[1]["datasets"][1]["coordinateTransformations"][1]["translation"][0] = 0.0
+
+        def axes(parts: tuple) -> None:
+            parts[1]["axes"][2]["type"] = "channel"
+
+        def order(parts: tuple) -> None:
+            parts[1]["datasets"][1]["coordinateTransformations"].reverse()
+
+        def level(parts: tuple) -> None:
+            del parts[1]["datasets"][1]
+
+        faults = {voxel: "1 other voxels", place: "lies at", axes: "specification", order: "specification", level: "levels"}
+        self.assertEqual(self.verdict(), "passed")
+        for fault, word in faults.items():
+            with self.subTest(fault.__name__):
+                self.assertIn(word, self.verdict(fault))
+        self.assertIn("expected 0.4", self.verdict(version="0.4"))
+
+    def test_means_round_half_to_even(self) -> None:
+        odd = np.array([[[0, 1, 1, 2, 9]]], np.uint8)
+        np.testing.assert_array_equal(ngff.halved(odd, [2], mean=True), [[[0, 2, 9]]])
+        np.testing.assert_array_equal(ngff.halved(odd, [2], mean=False), [[[0, 1, 9]]])
+        wide = np.array([[[2**64 - 1, 2**64 - 3]]], np.uint64)
+        np.testing.assert_array_equal(ngff.halved(wide, [2], mean=True), np.array([[[2**64 - 2]]], np.uint64))
 
 
 if __name__ == "__main__":

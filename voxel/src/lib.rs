@@ -15,6 +15,7 @@ pub mod histogram;
 pub mod label;
 pub mod mask;
 pub mod morphology;
+pub mod pyramid;
 pub mod runs;
 pub mod seam;
 pub mod table;

@@ -6,6 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use voxel::filter::{Boundary, Gaussian, Median, Rescale, cast, cast_peak_bytes};
 use voxel::morphology::{Ball, Outside, close, dilate, erode};
+use voxel::pyramid::{Halving, Reduce};
 use voxel::{AnyVolume, Dtype, Extent, Region, Volume, with_dtype};
 
 struct Counting;
@@ -77,6 +78,12 @@ fn promised_peaks_hold() {
             for to in Dtype::ALL {
                 promised("cast", dtype, input, cast_peak_bytes(dtype, to, input, out), |v| cast(v, out, to));
             }
+        }
+        for by in [Reduce::Mean, Reduce::Stride] {
+            let halving = Halving { factors: [2, 1, 2], by };
+            let half = halving.coarser(extent).region();
+            let promise = halving.peak_bytes(dtype, extent.region(), half);
+            promised("halving", dtype, extent.region(), promise, |v| halving.apply(v, half, extent));
         }
         for radius in [0.0, 3.0, 300.0] {
             let ball = Ball { radius };

@@ -48,7 +48,7 @@ fn files() -> (tempfile::TempDir, PathBuf, PathBuf, AnyVolume) {
 }
 
 fn options(chunks: usize, shards: Shards) -> Options {
-    Options { write: Write { chunks: PerAxis::All(chunks), shards, codec: None }, ..Options::default() }
+    Options { write: Write { chunks: PerAxis::All(chunks), shards, ..Write::default() }, ..Options::default() }
 }
 
 async fn read(url: &str) -> (Array, AnyVolume) {

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use pipeline::array::{ArraySpec, Codec, GroupKind, multiscales_json, write_whole};
+use pipeline::array::{ArraySpec, Codec, GroupKind, OmeVersion, multiscales_json, write_whole};
 use pipeline::store::Store;
 use voxel::Volume;
 
@@ -13,6 +13,7 @@ fn spec(dtype: Dtype, shape: [usize; 3]) -> ArraySpec {
         shards: None,
         codec: Codec::None,
         dimension_names: Vec::new(),
+        ome: OmeVersion::V05,
     }
 }
 

@@ -1,16 +1,21 @@
 //! Which stored axes are the image's z, y, x, and which index is taken of the others.
 
+use serde::{Deserialize, Serialize};
 use voxel::Extent;
 
 use super::Pick;
 use crate::{Error, Result};
 
-/// What an axis counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Space,
+/// What an axis counts, in the order in which OME-Zarr has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Time points.
     Time,
+    /// Channels.
     Channel,
+    /// Voxels.
+    Space,
 }
 
 impl Kind {

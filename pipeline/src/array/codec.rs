@@ -88,6 +88,20 @@ impl Codec {
         codecs
     }
 
+    /// The `compressor` of Zarr v2 metadata that stores `dtype` the same way, which gives the same bytes.
+    pub(super) fn metadata_v2(self, dtype: Dtype) -> Value {
+        match self {
+            Codec::None => Value::Null,
+            Codec::Zstd { level } => json!({"id": "zstd", "level": level}),
+            Codec::Gzip { level } => json!({"id": "gzip", "level": level}),
+            Codec::Blosc { compressor, level } => {
+                // 2 is its bit shuffle.
+                let shuffle = if dtype.size() > 1 { 2 } else { 0 };
+                json!({"id": "blosc", "cname": compressor.name(), "clevel": level, "shuffle": shuffle, "blocksize": 0})
+            }
+        }
+    }
+
     /// Bytes that packing one chunk of `chunk_bytes` takes beside the chunk itself, packed and unpacked: what the
     /// compressor remembers of what it has seen. Little at the levels people write with, much at the highest.
     pub(crate) fn working_bytes(self, chunk_bytes: u64) -> u64 {

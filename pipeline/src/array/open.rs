@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::axes::{self, Axes};
 use super::metadata::Metadata;
 use super::ome::{self, Multiscales};
-use super::{Array, ArraySpec, Inner, Pick};
+use super::{Array, Geometry, Inner, Pick};
 use crate::store::Store;
 use crate::{Error, Kind, Result};
 
@@ -79,18 +79,6 @@ impl Array {
             };
         }
         Err(Error::invalid(format!("{} is nested too deeply to be an image", store.url())))
-    }
-}
-
-impl Array {
-    /// The array that is being written by `spec` at the root of `store`, whose metadata need not be there yet.
-    ///
-    /// # Errors
-    /// Internal when the spec can't be read back.
-    pub(crate) async fn written(store: &Store, spec: &ArraySpec) -> Result<Array> {
-        let document = spec.metadata_json();
-        let metadata = Metadata::from_v3(store.url(), &document)?;
-        assemble(store.clone(), metadata, &document, None, None, &Pick::default()).await
     }
 }
 
@@ -304,6 +292,7 @@ async fn assemble(
             "{url} has voxels of size {scale:?} at {translation:?}; sizes must be positive"
         )));
     }
+    let geometry = Geometry::read(&axes, &picked, entry);
     let units = picked.spatial.map(|axis| axis.and_then(|axis| axes.get(axis)).and_then(|axis| axis.unit.clone()));
 
     let mut hash = Sha256::new();
@@ -327,6 +316,7 @@ async fn assemble(
         units,
         scale,
         translation,
+        geometry,
         levels,
         level,
         fingerprint,

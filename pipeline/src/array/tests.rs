@@ -80,6 +80,7 @@ fn spec(dtype: Dtype, shape: [usize; 3], chunks: [usize; 3], shards: Option<[usi
         shards,
         codec: codec.parse().unwrap(),
         dimension_names: ["z", "y", "x"].map(str::to_owned).to_vec(),
+        ome: OmeVersion::V05,
     }
 }
 
@@ -437,3 +438,4 @@ async fn a_region_outside_the_image_is_our_mistake() {
 }
 
 mod opening;
+mod writing;

@@ -8,16 +8,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use voxel::{AnyVolume, Dtype, Element, Extent, Region, Volume, with_volume};
 use zarrs::array::codec::api::{BytesToBytesCodecTraits, Codec as ZarrsCodec, CodecOptions};
 use zarrs::metadata::v3::MetadataV3;
 
+use super::axes::Axes;
 use super::codec::Codec;
+use super::group::{self, OmeVersion};
+use super::metadata::Metadata;
+use super::{Array, Geometry, Inner};
 use crate::store::Store;
 use crate::{Error, Result};
 
-/// An array to be written: a Zarr v3 image of two (when planar) or three dimensions, with fill value 0.
+/// An array to be written: an image of two (when planar) or three dimensions, with fill value 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArraySpec {
     /// Shape z, y, x; stored without z when planar.
@@ -30,8 +35,12 @@ pub struct ArraySpec {
     pub shards: Option<[usize; 3]>,
     /// Compression of each chunk.
     pub codec: Codec,
-    /// Names of the stored axes: two when planar, else three; or none.
+    /// Names of the stored axes, or none. Beyond two when planar, else three, the first name axes of length one, such
+    /// as time and channel: what [`super::Geometry::names`] gives.
     pub dimension_names: Vec<String>,
+    /// The version of OME-Zarr, which decides that of Zarr: 0.4 is v2, without shards; 0.5 is v3.
+    #[serde(default)]
+    pub ome: OmeVersion,
 }
 
 impl ArraySpec {
@@ -57,11 +66,32 @@ impl ArraySpec {
             ))
             .hint("make shards a multiple of chunks along each axis"));
         }
+        if self.ome == OmeVersion::V04 && self.shards.is_some() {
+            return Err(Error::invalid("OME-Zarr 0.4 has no shards").hint("write shards = \"none\", or ome = \"0.5\""));
+        }
         let axes = self.extent.axes().len();
-        if !self.dimension_names.is_empty() && self.dimension_names.len() != axes {
+        let names = self.dimension_names.len();
+        if names > 0 && !(axes..=axes + 2).contains(&names) {
             return Err(Error::invalid(format!("an array of {axes} axes can't be named {:?}", self.dimension_names)));
         }
         Ok(())
+    }
+
+    /// Axes of length one that are stored before those of the image.
+    fn leading(&self) -> usize {
+        self.dimension_names.len().saturating_sub(self.extent.axes().len())
+    }
+
+    /// A shape as stored, of which one is taken along the leading axes.
+    fn stored(&self, cell: [usize; 3]) -> Vec<usize> {
+        std::iter::repeat_n(1, self.leading()).chain(self.extent.axes().map(|a| cell[a])).collect()
+    }
+
+    /// The array's shape as stored, with such lengths of the leading axes, or 1.
+    fn stored_shape(&self, lengths: &[usize]) -> Vec<usize> {
+        let mut shape = self.stored(self.extent.shape);
+        shape.iter_mut().zip(lengths).take(self.leading()).for_each(|(len, of)| *len = *of);
+        shape
     }
 
     /// Voxels of one object: a shard, or a chunk. What two writers must never share.
@@ -100,21 +130,81 @@ impl ArraySpec {
         })
     }
 
-    /// The object's key, relative to the array: `c/0/1/2`.
+    /// The object's key, relative to the array: `c/0/1/2`, or `0/1/2` in OME-Zarr 0.4.
     pub fn key(&self, index: [usize; 3]) -> String {
-        let parts: Vec<String> = self.extent.axes().map(|a| index[a].to_string()).collect();
-        format!("c/{}", parts.join("/"))
+        self.key_at(&[], index)
     }
 
-    /// The array's `zarr.json`.
-    pub fn metadata_json(&self) -> Bytes {
-        let stored = |cell: [usize; 3]| -> Vec<usize> { self.extent.axes().map(|a| cell[a]).collect() };
+    /// [`ArraySpec::key`] in an array that holds several such images, each in objects of its own: at these indices along
+    /// the leading axes.
+    pub fn key_at(&self, at: &[usize], index: [usize; 3]) -> String {
+        let leading = (0..self.leading()).map(|a| at.get(a).copied().unwrap_or(0));
+        let parts: Vec<String> =
+            leading.chain(self.extent.axes().map(|a| index[a])).map(|index| index.to_string()).collect();
+        match self.ome {
+            OmeVersion::V04 => parts.join("/"),
+            OmeVersion::V05 => format!("c/{}", parts.join("/")),
+        }
+    }
+
+    /// The array's metadata documents by key, relative to the array, in the order in which they are to be written: the
+    /// last makes it open.
+    pub fn metadata(&self) -> Vec<(&'static str, Bytes)> {
+        self.metadata_of(&[])
+    }
+
+    /// [`ArraySpec::metadata`] of an array that holds several such images: the lengths of the leading axes.
+    pub fn metadata_of(&self, lengths: &[usize]) -> Vec<(&'static str, Bytes)> {
+        match self.ome {
+            OmeVersion::V04 => {
+                let names = json!({"_ARRAY_DIMENSIONS": self.dimension_names});
+                let names = (!self.dimension_names.is_empty()).then(|| (".zattrs", group::document(&names)));
+                names.into_iter().chain([(".zarray", self.document(lengths))]).collect()
+            }
+            OmeVersion::V05 => vec![("zarr.json", self.document(lengths))],
+        }
+    }
+
+    fn document(&self, lengths: &[usize]) -> Bytes {
+        group::document(&match self.ome {
+            OmeVersion::V04 => self.document_v2(lengths),
+            OmeVersion::V05 => self.document_v3(lengths),
+        })
+    }
+
+    /// Writes the metadata; `store` has the array as its root. Every object must be there by now.
+    pub async fn publish(&self, store: &Store) -> Result<()> {
+        group::put_all(store, self.metadata()).await
+    }
+
+    fn document_v2(&self, lengths: &[usize]) -> Value {
+        let dtype = stored_dtype(self.dtype);
+        let kind = match dtype {
+            Dtype::F32 | Dtype::F64 => 'f',
+            Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 => 'i',
+            Dtype::Bool | Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64 => 'u',
+        };
+        let order = if dtype.size() > 1 { '<' } else { '|' };
+        json!({
+            "zarr_format": 2,
+            "shape": self.stored_shape(lengths),
+            "chunks": self.stored(self.chunks),
+            "dtype": format!("{order}{kind}{}", dtype.size()),
+            "order": "C",
+            "dimension_separator": "/",
+            "fill_value": self.zero(),
+            "compressor": self.codec.metadata_v2(dtype),
+            "filters": null,
+        })
+    }
+
+    fn document_v3(&self, lengths: &[usize]) -> Value {
         let mut codecs = self.codec.metadata(stored_dtype(self.dtype));
         if self.shards.is_some() {
             codecs = vec![json!({
                 "name": "sharding_indexed",
                 "configuration": {
-                    "chunk_shape": stored(self.chunks),
+                    "chunk_shape": self.stored(self.chunks),
                     "codecs": codecs,
                     "index_codecs": [
                         {"name": "bytes", "configuration": {"endian": "little"}},
@@ -127,18 +217,23 @@ impl ArraySpec {
         let mut document = json!({
             "zarr_format": 3,
             "node_type": "array",
-            "shape": stored(self.extent.shape),
+            "shape": self.stored_shape(lengths),
             "data_type": stored_dtype(self.dtype).name(),
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": stored(self.unit_shape())}},
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": self.stored(self.unit_shape())}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": if self.dtype.is_float() { json!(0.0) } else { json!(0) },
+            "fill_value": self.zero(),
             "codecs": codecs,
             "attributes": {},
         });
         if !self.dimension_names.is_empty() {
             document["dimension_names"] = json!(self.dimension_names);
         }
-        Bytes::from(format!("{document:#}\n"))
+        document
+    }
+
+    /// The fill value.
+    fn zero(&self) -> Value {
+        if self.dtype.is_float() { json!(0.0) } else { json!(0) }
     }
 
     /// The bytes of one object. `volume` must cover [`ArraySpec::object_region`] and hold the array's type (bool for
@@ -196,12 +291,65 @@ impl ArraySpec {
     }
 }
 
+impl Array {
+    /// The array that `spec` describes, with `store` as its root, before its metadata is there: how a level is read of
+    /// which the next is made. It has no geometry.
+    ///
+    /// # Errors
+    /// Invalid as [`ArraySpec::check`].
+    pub fn unpublished(store: &Store, spec: &ArraySpec) -> Result<Array> {
+        Self::unpublished_at(store, spec, &[], &[])
+    }
+
+    /// [`Array::unpublished`] for one image of several in an array: the lengths of the leading axes, and the index taken.
+    ///
+    /// # Errors
+    /// Invalid as [`ArraySpec::check`].
+    pub fn unpublished_at(store: &Store, spec: &ArraySpec, lengths: &[usize], at: &[usize]) -> Result<Array> {
+        spec.check()?;
+        let document = spec.document(lengths);
+        let metadata = match spec.ome {
+            OmeVersion::V04 => Metadata::from_v2(store.url(), &document, Map::new())?,
+            OmeVersion::V05 => Metadata::from_v3(store.url(), &document)?,
+        };
+        let leading = spec.leading();
+        let axes = Axes {
+            spatial: std::array::from_fn(|a| {
+                spec.extent.axes().contains(&a).then(|| leading + a - spec.extent.axes().start)
+            }),
+            fixed: (0..leading).map(|a| (a, at.get(a).copied().unwrap_or(0) as u64)).collect(),
+            names: spec.dimension_names.iter().skip(leading).cloned().collect(),
+            extent: spec.extent,
+        };
+        let mut hash = Sha256::new();
+        hash.update(store.url());
+        hash.update(format!(" {at:?} "));
+        hash.update(&document);
+        let hash: [u8; 32] = hash.finalize().into();
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash[..16]);
+        Ok(Array(Arc::new(Inner {
+            store: store.clone(),
+            metadata,
+            axes,
+            units: [const { None }; 3],
+            scale: [1.0; 3],
+            translation: [0.0; 3],
+            geometry: Geometry::unknown(spec.extent.planar),
+            levels: Vec::new(),
+            level: 0,
+            fingerprint: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            id,
+        })))
+    }
+}
+
 /// Writes a whole array that fits in memory, metadata last.
 pub async fn write_whole(store: &Store, spec: &ArraySpec, volume: &AnyVolume) -> Result<()> {
     for index in spec.objects_in(spec.extent.region()) {
         store.put(&spec.key(index), spec.encode_object(volume, index)?).await?;
     }
-    store.put("zarr.json", spec.metadata_json()).await
+    spec.publish(store).await
 }
 
 /// The type on disk.

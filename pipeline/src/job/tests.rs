@@ -61,6 +61,8 @@ fn every_key_is_read() {
         chunks = [32, 64, 64]
         shards = "none"
         codec = "zstd:3"
+        levels = 3
+        ome = "0.4"
         "#,
     )
     .unwrap();
@@ -69,8 +71,13 @@ fn every_key_is_read() {
     let region = job.region.as_ref().unwrap().resolve(&extent).unwrap();
     assert_eq!((region.start, region.end), ([0, 0, 36], [100, 50, 100]));
     assert_eq!(job.steps, steps_from_line("threshold between=-inf,3").unwrap());
-    let write =
-        Write { chunks: PerAxis::Each(vec![32, 64, 64]), shards: Shards::None, codec: Some("zstd:3".to_owned()) };
+    let write = Write {
+        chunks: PerAxis::Each(vec![32, 64, 64]),
+        shards: Shards::None,
+        codec: Some("zstd:3".to_owned()),
+        levels: Levels::Count(3),
+        ome: OmeVersion::V04,
+    };
     assert_eq!(job.write, write);
     assert_eq!("1,4,4".parse(), Ok(Shards::Chunks(PerAxis::Each(vec![1, 4, 4]))));
     assert_eq!("none".parse(), Ok(Shards::None));
@@ -119,6 +126,26 @@ fn toml_errors_name_line_and_key() {
             "input = \"a\"\n[write]\nshards = \"some\"\n",
             "line 3: `shards` of [write] takes a number or a list of numbers, one for each axis, or \"none\", but got \"some\"",
             "",
+        ),
+        (
+            "input = \"a\"\n[write]\nlevels = \"some\"\n",
+            "line 3: `levels` of [write] takes \"auto\", \"none\", or the number of levels, 1 to 64, but got \"some\"",
+            "",
+        ),
+        (
+            "input = \"a\"\n[write]\nlevels = 0\n",
+            "line 3: `levels` of [write] takes \"auto\", \"none\", or the number of levels, 1 to 64, but got 0",
+            "",
+        ),
+        (
+            "input = \"a\"\n[write]\nome = 0.3\n",
+            "line 3: `ome` of [write] takes the version of OME-Zarr, \"0.5\" or \"0.4\", but got 0.3",
+            "",
+        ),
+        (
+            "input = \"a\"\n[write]\nome = 0.4\nshards = 4\n",
+            "line 4: `shards` are not part of OME-Zarr 0.4, which is Zarr v2",
+            "write shards = \"none\", or ome = \"0.5\"",
         ),
         ("input = \"a\"\nwrite = 3\n", "line 2: `write` takes a table of keys, but got 3", ""),
         (
@@ -171,7 +198,7 @@ fn equal_meanings_have_one_canonical_text() {
     let canonical: Vec<_> = same.iter().map(|text| Job::from_toml(text).unwrap().canonical_json()).collect();
     assert_eq!(
         canonical[0],
-        r#"{"input":"a","steps":[{"op":"gaussian","sigma":3.0,"truncate":4.0,"mode":"reflect"},{"op":"threshold","above":0.0,"invert":false},{"op":"label","connectivity":6,"min_voxels":1,"clear_border":false,"contacts":"none"}],"level":0,"histogram":"input","write":{"chunks":128,"shards":2}}"#
+        r#"{"input":"a","steps":[{"op":"gaussian","sigma":3.0,"truncate":4.0,"mode":"reflect"},{"op":"threshold","above":0.0,"invert":false},{"op":"label","connectivity":6,"min_voxels":1,"clear_border":false}],"level":0,"write":{"chunks":128,"shards":2,"levels":"auto","ome":"0.5"}}"#
     );
     assert_eq!(canonical[1], canonical[0]);
     assert_eq!(canonical[2], canonical[0]);
@@ -184,6 +211,21 @@ fn equal_meanings_have_one_canonical_text() {
     assert_ne!(constant("median size=3 mode=constant"), constant("median size=3"));
     let parsed = Job::from_json(&canonical[0]).unwrap();
     assert_eq!(parsed.canonical_json(), canonical[0], "the canonical text is a job, and canonical");
+}
+
+#[test]
+fn levels_and_versions_have_one_canonical_text() {
+    let canonical = |write: &str| Job::from_toml(&format!("input = 'a'\n[write]\n{write}")).unwrap().canonical_json();
+    assert_eq!(canonical("levels = 1"), canonical("levels = 'none'"));
+    assert_eq!(canonical("ome = 0.4"), canonical("ome = '0.4'\nshards = 'none'"));
+    assert_eq!(canonical("ome = 0.5\nlevels = 'auto'"), Job::new("a").canonical_json());
+    assert_ne!(canonical("levels = 2"), canonical("levels = 3"));
+    for text in ["auto", "none", "7"] {
+        assert_eq!(text.parse::<Levels>().unwrap().to_string(), text);
+    }
+    let volume = Extent { shape: [300; 3], planar: false };
+    let write = Write { ome: OmeVersion::V04, ..Write::default() };
+    assert_eq!(write.shapes(&volume).unwrap(), ([128; 3], None));
 }
 
 #[test]
@@ -204,7 +246,7 @@ fn chunks_and_shards_are_clipped_to_the_image() {
     assert_eq!(Write::default().shapes(&volume).unwrap(), ([100, 128, 128], Some([100, 256, 256])));
     let planar = Extent { shape: [1, 300, 100], planar: true };
     assert_eq!(Write::default().shapes(&planar).unwrap(), ([1, 128, 100], Some([1, 256, 100])));
-    let write = Write { chunks: PerAxis::Each(vec![10, 20]), shards: Shards::None, codec: None };
+    let write = Write { chunks: PerAxis::Each(vec![10, 20]), shards: Shards::None, ..Write::default() };
     assert_eq!(write.shapes(&planar).unwrap(), ([1, 10, 20], None));
     assert_eq!(
         write.shapes(&volume).unwrap_err().message,

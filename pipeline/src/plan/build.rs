@@ -6,7 +6,7 @@ use voxel::{Dtype, Extent};
 
 use super::memory::{self, Resources};
 use super::{FORMAT, Input, Intensity, MergeSettings, Plan, Rows, Stored, Table, TableId, hash, lay};
-use crate::array::{ArraySpec, BloscCompressor, Codec, GroupKind};
+use crate::array::{ArraySpec, BloscCompressor, Codec, GroupKind, OmeVersion};
 use crate::grid::Grid;
 use crate::job::{Job, Measured};
 use crate::op::Op;
@@ -198,7 +198,8 @@ fn images(plan: &Plan, input: &InputImage) -> Result<Vec<Stored>> {
         let (chunks, shards) = job.write.shapes(&plan.extent)?;
         let codec = codec.unwrap_or(if labels { LABEL_CODEC } else { IMAGE_CODEC });
         let (extent, dtype) = (plan.extent, plan.dtype(image));
-        let spec = ArraySpec { extent, dtype, chunks, shards, codec, dimension_names: input.axes.clone() };
+        let (dimension_names, ome) = (input.axes.clone(), job.write.ome);
+        let spec = ArraySpec { extent, dtype, chunks, shards, codec, dimension_names, ome };
         spec.check()?;
         images.push(Stored { image, groups, kind, spec });
     }
@@ -323,5 +324,6 @@ pub(super) fn scratch_spec(plan: &Plan, dtype: Dtype) -> ArraySpec {
         shards: None,
         codec: SCRATCH_CODEC,
         dimension_names: Vec::new(),
+        ome: OmeVersion::V05,
     }
 }

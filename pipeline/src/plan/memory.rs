@@ -50,7 +50,8 @@ pub struct Resources {
 }
 
 impl Resources {
-    fn process_bytes(&self) -> u64 {
+    /// What the process takes before it has read anything.
+    pub fn process_bytes(&self) -> u64 {
         PROCESS_BYTES + self.threads as u64 * THREAD_BYTES
     }
 

@@ -322,7 +322,7 @@ impl Worker {
         };
         let dtype = self.dtype_of_stored(image).await?;
         let spec = ArraySpec { dtype, ..stored.spec.clone() };
-        let array = Array::written(&self.store.child(&key)?, &spec).await?;
+        let array = Array::unpublished(&self.store.child(&key)?, &spec)?;
         open.insert(image, array.clone());
         Ok(array)
     }

@@ -19,5 +19,7 @@ mod faults;
 mod memory;
 /// The laws of the merge: grouping, ranges and segments don't show.
 mod merge;
+/// Levels of images, made by an import or added later.
+mod pyramid;
 /// Objects of shapes that a merge finds hard, against flood fill.
 mod shapes;

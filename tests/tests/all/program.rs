@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use pipeline::array::{ArraySpec, Codec};
+use pipeline::array::{ArraySpec, Codec, OmeVersion};
 use serde_json::Value;
 use tempfile::TempDir;
 use voxel::{AnyVolume, Dtype, Element, Extent, Region, Volume, with_dtype};
@@ -226,6 +226,7 @@ impl Image {
             shards: None,
             codec: Codec::Zstd { level: 1 },
             dimension_names: ["z", "y", "x"].map(str::to_owned).to_vec(),
+            ome: OmeVersion::V05,
         };
         Self { spec }
     }
@@ -242,7 +243,7 @@ impl Image {
             let volume = volume(self.spec.dtype, self.spec.object_region(index), &voxel);
             desk.write(&format!("{name}/{}", self.spec.key(index)), self.spec.encode_object(&volume, index).unwrap());
         }
-        desk.write(&format!("{name}/zarr.json"), self.spec.metadata_json());
+        self.write_empty(desk, name);
     }
 
     /// Writes it with the same object everywhere, which is quick at any size.
@@ -258,12 +259,14 @@ impl Image {
                 _ => fs::create_dir_all(path.parent().unwrap()).and_then(|()| fs::hard_link(first, path)).unwrap(),
             }
         }
-        desk.write(&format!("{name}/zarr.json"), self.spec.metadata_json());
+        self.write_empty(desk, name);
     }
 
     /// Writes its metadata only.
     pub(crate) fn write_empty(&self, desk: &Desk, name: &str) {
-        desk.write(&format!("{name}/zarr.json"), self.spec.metadata_json());
+        for (key, document) in self.spec.metadata() {
+            desk.write(&format!("{name}/{key}"), document);
+        }
     }
 }
 

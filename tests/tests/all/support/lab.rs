@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use coordinator::exit::Stop;
 use coordinator::run::{self, Settings};
-use pipeline::array::{ArraySpec, Codec, write_whole};
+use pipeline::array::{ArraySpec, Codec, OmeVersion, write_whole};
 use pipeline::job::{Job, Shards, steps_from_line};
 use pipeline::plan::memory::Resources;
 use pipeline::plan::{MergeSettings, Plan};
@@ -119,6 +119,7 @@ impl Lab {
                 .iter()
                 .map(|n| (*n).to_owned())
                 .collect(),
+            ome: OmeVersion::V05,
         };
         let store = Store::open(&lab.path("input.zarr").to_string_lossy()).unwrap();
         wait(write_whole(&store, &spec, &image.voxels)).unwrap();

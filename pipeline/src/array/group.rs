@@ -1,0 +1,212 @@
+//! The documents that make an image of arrays: OME-Zarr 0.5 (<https://ngff.openmicroscopy.org/0.5/>), or 0.4
+//! (<https://ngff.openmicroscopy.org/0.4/>), whose arrays are Zarr v2.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use voxel::pyramid::Reduce;
+
+use super::axes::Kind;
+use super::{Geometry, GroupKind};
+use crate::Error;
+use crate::Result;
+use crate::store::Store;
+
+/// Every document that can make a folder a Zarr, of either version. Without them nothing there opens, so they are
+/// deleted first and written last.
+pub const METADATA_KEYS: [&str; 5] = ["zarr.json", ".zattrs", ".zgroup", ".zarray", ".zmetadata"];
+
+/// The version of OME-Zarr, and with it of Zarr, that is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "Version")]
+pub enum OmeVersion {
+    /// 0.4, on Zarr v2: no shards.
+    V04,
+    /// 0.5, on Zarr v3.
+    #[default]
+    V05,
+}
+
+impl OmeVersion {
+    /// As it stands in documents: `0.5`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V04 => "0.4",
+            Self::V05 => "0.5",
+        }
+    }
+}
+
+impl fmt::Display for OmeVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for OmeVersion {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::V04, Self::V05]
+            .into_iter()
+            .find(|version| version.name() == text.trim())
+            .ok_or_else(|| Error::invalid(TAKES.to_owned() + &format!(", but got {text:?}")))
+    }
+}
+
+const TAKES: &str = "takes the version of OME-Zarr, \"0.5\" or \"0.4\"";
+
+/// As people write it: text, or a number.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "takes the version of OME-Zarr, \"0.5\" or \"0.4\"")]
+enum Version {
+    Text(String),
+    Number(f64),
+}
+
+impl TryFrom<Version> for OmeVersion {
+    type Error = &'static str;
+
+    fn try_from(version: Version) -> Result<Self, &'static str> {
+        let text = match version {
+            Version::Text(text) => text,
+            Version::Number(number) => number.to_string(),
+        };
+        text.parse().map_err(|_| TAKES)
+    }
+}
+
+impl From<OmeVersion> for String {
+    fn from(version: OmeVersion) -> String {
+        version.name().to_owned()
+    }
+}
+
+impl JsonSchema for OmeVersion {
+    fn schema_name() -> Cow<'static, str> {
+        "OmeVersion".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"enum": ["0.5", "0.4", 0.5, 0.4]})
+    }
+}
+
+/// A multiscales group: an image, or labels, and its levels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// What viewers call it.
+    pub name: String,
+    /// Grey values or labels.
+    pub kind: GroupKind,
+    /// Path of each level's array in the group and where its voxels lie, finest first. All have the same axes.
+    pub levels: Vec<(String, Geometry)>,
+    /// How a level was made of the one before.
+    pub by: Reduce,
+    /// Path from a group of labels to the image that they are of, where that is known: `../..`.
+    pub labels_of: Option<String>,
+    /// What is written.
+    pub ome: OmeVersion,
+}
+
+impl Group {
+    /// The group's attributes: what stands below `ome` in 0.5, at the top in 0.4.
+    fn attributes(&self) -> Map<String, Value> {
+        let version = self.ome.name();
+        let axes: Vec<Value> = self
+            .levels
+            .first()
+            .map(|(_, geometry)| geometry.axes())
+            .unwrap_or_default()
+            .iter()
+            .map(|axis| {
+                let kind = match axis.kind {
+                    Kind::Space => "space",
+                    Kind::Time => "time",
+                    Kind::Channel => "channel",
+                };
+                match &axis.unit {
+                    Some(unit) => json!({"name": axis.name, "type": kind, "unit": unit}),
+                    None => json!({"name": axis.name, "type": kind}),
+                }
+            })
+            .collect();
+        let datasets: Vec<Value> = self
+            .levels
+            .iter()
+            .map(|(path, geometry)| {
+                let scale: Vec<f64> = geometry.axes().iter().map(|axis| axis.scale).collect();
+                let translation: Vec<f64> = geometry.axes().iter().map(|axis| axis.translation).collect();
+                json!({
+                    "path": path,
+                    "coordinateTransformations": [
+                        {"type": "scale", "scale": scale},
+                        {"type": "translation", "translation": translation},
+                    ],
+                })
+            })
+            .collect();
+        let mut image = json!({"name": self.name, "axes": axes, "datasets": datasets});
+        if self.levels.len() > 1 {
+            image["type"] = json!(self.by.name());
+        }
+        let mut attributes = Map::new();
+        match self.ome {
+            OmeVersion::V04 => image["version"] = json!(version),
+            OmeVersion::V05 => drop(attributes.insert("version".to_owned(), json!(version))),
+        }
+        attributes.insert("multiscales".to_owned(), json!([image]));
+        if self.kind == GroupKind::Labels {
+            let mut labels = json!({"version": version});
+            if let Some(image) = &self.labels_of {
+                labels["source"] = json!({"image": image});
+            }
+            attributes.insert("image-label".to_owned(), labels);
+        }
+        attributes
+    }
+
+    /// The documents by key, relative to the group, in the order in which they are to be written: what makes an image of
+    /// it comes last.
+    pub fn documents(&self) -> Vec<(&'static str, Bytes)> {
+        group_documents(self.ome, self.attributes())
+    }
+
+    /// Writes the documents; `store` has the group as its root. Every array must be whole by now.
+    pub async fn publish(&self, store: &Store) -> Result<()> {
+        put_all(store, self.documents()).await
+    }
+}
+
+/// The documents of a group with such OME attributes.
+pub(super) fn group_documents(ome: OmeVersion, attributes: Map<String, Value>) -> Vec<(&'static str, Bytes)> {
+    match ome {
+        OmeVersion::V04 => {
+            vec![(".zgroup", document(&json!({"zarr_format": 2}))), (".zattrs", document(&Value::Object(attributes)))]
+        }
+        OmeVersion::V05 => {
+            let group = json!({"zarr_format": 3, "node_type": "group", "attributes": {"ome": attributes}});
+            vec![("zarr.json", document(&group))]
+        }
+    }
+}
+
+pub(super) fn document(value: &Value) -> Bytes {
+    Bytes::from(format!("{value:#}\n"))
+}
+
+pub(super) async fn put_all(store: &Store, documents: Vec<(&'static str, Bytes)>) -> Result<()> {
+    for (key, document) in documents {
+        store.put(key, document).await?;
+    }
+    Ok(())
+}
