@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use toml::de::{DeTable, DeValue};
 
 /// Ops of the finished product that this version does not have.
-const LATER_OPS: [&str; 5] = ["clip", "mean", "minimum", "maximum", "fill_holes"];
+const LATER_OPS: [&str; 1] = ["fill_holes"];
 /// The same for keys of the job.
 const LATER_JOB_KEYS: [&str; 4] = ["intensity", "mask", "histogram", "percentiles"];
 /// The same for keys of `[write]`.
@@ -158,9 +158,13 @@ pub(super) fn step(value: Value, name: &str) -> Result<Step, Fault> {
     known_keys(&table, &parameters, step::later_parameters(&op), &subject, "parameter")?;
     Ok(match op.as_str() {
         "rescale" => Step::Rescale(record(table, &subject)?),
+        "clip" => Step::Clip(record(table, &subject)?),
         "cast" => Step::Cast(record(table, &subject)?),
         "gaussian" => Step::Gaussian(record(table, &subject)?),
         "median" => Step::Median(record(table, &subject)?),
+        "mean" => Step::Mean(record(table, &subject)?),
+        "minimum" => Step::Minimum(record(table, &subject)?),
+        "maximum" => Step::Maximum(record(table, &subject)?),
         "threshold" => Step::Threshold(record(table, &subject)?),
         "erode" => Step::Erode(record(table, &subject)?),
         "dilate" => Step::Dilate(record(table, &subject)?),

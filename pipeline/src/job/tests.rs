@@ -145,7 +145,7 @@ fn toml_errors_name_line_and_key() {
 #[test]
 fn json_errors_name_the_key_or_the_place() {
     let message = |text: &str| Job::from_json(text).unwrap_err().message;
-    assert_eq!(message(r#"{"input": "a", "steps": [{"op": "erode"}]}"#), "step 1 (erode) needs `ball`");
+    assert_eq!(message(r#"{"input": "a", "steps": [{"op": "erode"}]}"#), "step 1 (erode) needs one of `ball`, `box` and `cross`");
     assert_eq!(message("[]"), "a job is a table of keys, beginning with `input`");
     assert_eq!(message("{\n  \"input\": }"), "not JSON: expected value at line 2 column 12");
     assert_eq!(message(r#"{"input": "a", "steps": [3]}"#), "step 1 takes a table with an `op`, but got 3");

@@ -46,7 +46,6 @@ pub(crate) fn keys<T: JsonSchema>() -> Vec<Parameter> {
 /// Parameters of the finished product that this version does not have, by op; every op will take `save`.
 pub(crate) fn later_parameters(op: &str) -> &'static [&'static str] {
     match op {
-        "erode" | "dilate" | "open" | "close" => &["box", "cross", "save"],
         "label" => &["max_voxels", "contacts", "save"],
         "objects" => &["contacts", "save"],
         _ => &["save"],

@@ -59,9 +59,9 @@ hint: did you mean `gaussian`?"
         "step 2: there is no op `watershed`
    | watershed levels=3 seeds
      ^^^^^^^^^
-hint: the ops are rescale, cast, gaussian, median, threshold, erode, dilate, open, close, label, objects"
+hint: the ops are rescale, cast, clip, gaussian, median, mean, minimum, maximum, threshold, erode, dilate, open, close, label, objects"
     );
-    assert!(error("clip low=0").starts_with("step 1: `clip` is not in this version yet\n  clip low=0\n  ^^^^\n"));
+    assert!(error("fill_holes").starts_with("step 1: `fill_holes` is not in this version yet\n  fill_holes\n"));
     assert!(error("label contacts=6").starts_with("step 1 (label): `contacts` is not in this version yet\n"));
 }
 
