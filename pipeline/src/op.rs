@@ -81,7 +81,7 @@ pub struct Element {
 impl Op {
     /// The op of a step, or `None` for the steps that end a chain.
     pub fn compile(step: &Step, planar: bool) -> Result<Option<Op>> {
-        let element = |m: &step::Morphology| {
+        let element = |m: &step::Morphology| -> Result<Element> {
             let footprint = match &m.shape {
                 step::Shape::Ball(radii) => Footprint::Ball(radii.resolve(planar, 0.0)?),
                 step::Shape::Box(radii) => Footprint::Box(radii.resolve(planar, 0)?),
@@ -91,11 +91,11 @@ impl Op {
                 step::Outside::Ignore => Outside::Ignore,
                 step::Outside::Zero => Outside::Zero,
             };
-            Result::Ok(Element { footprint, outside })
+            Ok(Element { footprint, outside })
         };
-        let extreme = |end, w: &step::Window| {
+        let extreme = |end, w: &step::Window| -> Result<Op> {
             let boundary = boundary(w.mode, w.value);
-            Result::Ok(Op::Extreme(filter::Extreme { end, size: w.size.resolve(planar, 1)?, boundary }))
+            Ok(Op::Extreme(filter::Extreme { end, size: w.size.resolve(planar, 1)?, boundary }))
         };
         Ok(Some(match step {
             Step::Rescale(r) => {
