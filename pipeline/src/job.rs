@@ -13,7 +13,7 @@ mod read;
 use crate::array::OmeVersion;
 use crate::fault::Fault;
 use crate::pyramid::Levels;
-use crate::step::{Connectivity, Contacts, JobStep, Mode, Number, PerAxis, Rule, Step};
+use crate::step::{Connectivity, Contacts, JobStep, Mode, Number, PerAxis, Rule, Shape, Step};
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -346,9 +346,13 @@ fn canonical_step(mut step: Step) -> Step {
             gaussian.sigma = gaussian.sigma.clone().canonical();
             gaussian.value = beyond(gaussian.mode, gaussian.value);
         }
-        Step::Median(median) => {
-            median.size = median.size.clone().canonical();
-            median.value = beyond(median.mode, median.value);
+        Step::Clip(clip) => {
+            let bound = |bound: Option<Number>| bound.map(|v| Number(v.0 + 0.0));
+            (clip.low, clip.high) = (bound(clip.low), bound(clip.high));
+        }
+        Step::Median(window) | Step::Mean(window) | Step::Minimum(window) | Step::Maximum(window) => {
+            window.size = window.size.clone().canonical();
+            window.value = beyond(window.mode, window.value);
         }
         Step::Threshold(threshold) => match &mut threshold.rule {
             Rule::Above(v) | Rule::Below(v) | Rule::Percentile(v) => *v += 0.0,
@@ -363,7 +367,11 @@ fn canonical_step(mut step: Step) -> Step {
         Step::FillHoles(fill) => fill.connectivity = neighbours(fill.connectivity),
         Step::Objects(objects) => objects.contacts = Contacts(objects.contacts.0.map(neighbours)),
         Step::Cast(_) => {}
-        Step::Erode(_) | Step::Dilate(_) | Step::Open(_) | Step::Close(_) => {}
+        Step::Erode(step) | Step::Dilate(step) | Step::Open(step) | Step::Close(step) => match &mut step.shape {
+            Shape::Ball(radii) => *radii = radii.clone().canonical(),
+            Shape::Box(radii) => *radii = radii.clone().canonical(),
+            Shape::Cross(_) => {}
+        },
     }
     step
 }

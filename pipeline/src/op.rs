@@ -5,9 +5,9 @@
 //! what they do belongs to `map` and [`reduce`](crate::reduce). `objects` leaves the image as it is.
 
 use serde::{Deserialize, Serialize};
-use voxel::filter::{self, Boundary};
+use voxel::filter::{self, Boundary, End};
 use voxel::label::Connectivity;
-use voxel::morphology::{self, Ball, Outside};
+use voxel::morphology::{self, Footprint, Outside};
 use voxel::threshold::{self, Threshold};
 use voxel::{AnyVolume, Dtype, Extent, Region};
 
@@ -20,6 +20,8 @@ use crate::{Error, Result};
 pub enum Op {
     /// Rescales values.
     Rescale(filter::Rescale),
+    /// Limits values.
+    Clip(filter::Clip),
     /// Changes the type.
     Cast {
         /// The new type.
@@ -29,6 +31,10 @@ pub enum Op {
     Gaussian(filter::Gaussian),
     /// Takes medians.
     Median(filter::Median),
+    /// Takes means.
+    Mean(filter::Mean),
+    /// Takes the least or greatest values.
+    Extreme(filter::Extreme),
     /// Makes a mask.
     Threshold(Cut),
     /// Shrinks the foreground.
@@ -99,7 +105,7 @@ pub enum Choice {
 /// A structuring element and what lies outside the image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Element {
-    ball: Ball,
+    footprint: Footprint,
     outside: Outside,
 }
 
@@ -107,17 +113,27 @@ impl Op {
     /// The op of a step, for an image of this extent.
     pub fn compile(step: &Step, extent: Extent) -> Result<Op> {
         let planar = extent.planar;
-        let element = |m: &step::Morphology| Element {
-            ball: Ball { radius: m.ball },
-            outside: match m.outside {
+        let element = |m: &step::Morphology| -> Result<Element> {
+            let footprint = match &m.shape {
+                step::Shape::Ball(radii) => Footprint::Ball(radii.resolve(planar, 0.0)?),
+                step::Shape::Box(radii) => Footprint::Box(radii.resolve(planar, 0)?),
+                step::Shape::Cross(radius) => Footprint::Cross(*radius),
+            };
+            let outside = match m.outside {
                 step::Outside::Ignore => Outside::Ignore,
                 step::Outside::Zero => Outside::Zero,
-            },
+            };
+            Ok(Element { footprint, outside })
+        };
+        let extreme = |end, w: &step::Window| -> Result<Op> {
+            let boundary = boundary(w.mode, w.value);
+            Ok(Op::Extreme(filter::Extreme { end, size: w.size.resolve(planar, 1)?, boundary }))
         };
         Ok(match step {
             Step::Rescale(r) => {
                 Op::Rescale(filter::Rescale { multiply: r.multiply, divide: r.divide, add: r.add, invert: r.invert })
             }
+            Step::Clip(c) => Op::Clip(c.kernel()),
             Step::Cast(c) => Op::Cast { dtype: c.dtype },
             Step::Gaussian(g) => {
                 let sigma = g.sigma.resolve(planar, 0.0)?;
@@ -126,11 +142,16 @@ impl Op {
             Step::Median(m) => {
                 Op::Median(filter::Median { size: m.size.resolve(planar, 1)?, boundary: boundary(m.mode, m.value) })
             }
+            Step::Mean(m) => {
+                Op::Mean(filter::Mean { size: m.size.resolve(planar, 1)?, boundary: boundary(m.mode, m.value) })
+            }
+            Step::Minimum(w) => extreme(End::Minimum, w)?,
+            Step::Maximum(w) => extreme(End::Maximum, w)?,
             Step::Threshold(t) => Op::Threshold(Cut::of(t)),
-            Step::Erode(m) => Op::Erode(element(m)),
-            Step::Dilate(m) => Op::Dilate(element(m)),
-            Step::Open(m) => Op::Open(element(m)),
-            Step::Close(m) => Op::Close(element(m)),
+            Step::Erode(m) => Op::Erode(element(m)?),
+            Step::Dilate(m) => Op::Dilate(element(m)?),
+            Step::Open(m) => Op::Open(element(m)?),
+            Step::Close(m) => Op::Close(element(m)?),
             Step::FillHoles(f) => Op::FillHoles { connectivity: neighbours(f.connectivity, planar)? },
             Step::Label(l) => Op::Label(Label {
                 connectivity: neighbours(l.connectivity, planar)?,
@@ -158,7 +179,8 @@ impl Op {
         match self {
             Op::Erode(_) | Op::Dilate(_) | Op::Open(_) | Op::Close(_) => true,
             Op::FillHoles { .. } | Op::Label(_) | Op::Objects { .. } => true,
-            Op::Rescale(_) | Op::Cast { .. } | Op::Gaussian(_) | Op::Median(_) | Op::Threshold(_) => false,
+            Op::Rescale(_) | Op::Clip(_) | Op::Cast { .. } | Op::Threshold(_) => false,
+            Op::Gaussian(_) | Op::Median(_) | Op::Mean(_) | Op::Extreme(_) => false,
         }
     }
 
@@ -167,7 +189,8 @@ impl Op {
         match self {
             Op::Threshold(_) | Op::Erode(_) | Op::Dilate(_) | Op::Open(_) | Op::Close(_) => true,
             Op::FillHoles { .. } | Op::Label(_) => true,
-            Op::Rescale(_) | Op::Cast { .. } | Op::Gaussian(_) | Op::Median(_) | Op::Objects { .. } => false,
+            Op::Rescale(_) | Op::Clip(_) | Op::Cast { .. } | Op::Objects { .. } => false,
+            Op::Gaussian(_) | Op::Median(_) | Op::Mean(_) | Op::Extreme(_) => false,
         }
     }
 
@@ -183,9 +206,15 @@ impl Op {
     pub fn name(&self) -> &'static str {
         match self {
             Op::Rescale(_) => "rescale",
+            Op::Clip(_) => "clip",
             Op::Cast { .. } => "cast",
             Op::Gaussian(_) => "gaussian",
             Op::Median(_) => "median",
+            Op::Mean(_) => "mean",
+            Op::Extreme(e) => match e.end {
+                End::Minimum => "minimum",
+                End::Maximum => "maximum",
+            },
             Op::Threshold(_) => "threshold",
             Op::Erode(_) => "erode",
             Op::Dilate(_) => "dilate",
@@ -200,21 +229,23 @@ impl Op {
     /// Voxels around a voxel that decide its value, along z, y, x.
     pub fn halo(&self, extent: Extent) -> [usize; 3] {
         match self {
-            Op::Rescale(_) | Op::Cast { .. } | Op::Threshold(_) => [0; 3],
+            Op::Rescale(_) | Op::Clip(_) | Op::Cast { .. } | Op::Threshold(_) => [0; 3],
             Op::FillHoles { .. } | Op::Label(_) | Op::Objects { .. } => [0; 3],
             Op::Gaussian(g) => g.halo(),
             Op::Median(m) => m.halo(),
-            Op::Erode(e) | Op::Dilate(e) => e.ball.halo(extent),
-            Op::Open(e) | Op::Close(e) => e.ball.halo_twice(extent),
+            Op::Mean(m) => m.halo(),
+            Op::Extreme(e) => e.halo(),
+            Op::Erode(e) | Op::Dilate(e) => e.footprint.halo(extent),
+            Op::Open(e) | Op::Close(e) => e.footprint.halo_twice(extent),
         }
     }
 
     /// The type it gives for `input`.
     pub fn output_dtype(&self, input: Dtype) -> Dtype {
         match self {
-            Op::Rescale(_) | Op::Gaussian(_) => input.averaged(),
+            Op::Rescale(_) | Op::Gaussian(_) | Op::Mean(_) => input.averaged(),
             Op::Cast { dtype } => *dtype,
-            Op::Median(_) => input,
+            Op::Clip(_) | Op::Median(_) | Op::Extreme(_) => input,
             Op::Threshold(_) | Op::Erode(_) | Op::Dilate(_) | Op::Open(_) | Op::Close(_) => Dtype::Bool,
             Op::FillHoles { .. } => Dtype::Bool,
             Op::Label(label) => label.dtype,
@@ -227,14 +258,17 @@ impl Op {
     pub fn apply(&self, input: AnyVolume, out: Region, extent: Extent, chosen: Option<f64>) -> AnyVolume {
         match self {
             Op::Rescale(r) => r.apply(input, out),
+            Op::Clip(c) => c.apply(input, out),
             Op::Cast { dtype } => filter::cast(input, out, *dtype),
             Op::Gaussian(g) => g.apply(input, out, extent),
             Op::Median(m) => m.apply(input, out, extent),
+            Op::Mean(m) => m.apply(input, out, extent),
+            Op::Extreme(e) => e.apply(input, out, extent),
             Op::Threshold(cut) => threshold::threshold(input, out, &cut.resolve(chosen)),
-            Op::Erode(e) => morphology::erode(input, out, extent, e.ball, e.outside),
-            Op::Dilate(e) => morphology::dilate(input, out, extent, e.ball),
-            Op::Open(e) => morphology::open(input, out, extent, e.ball, e.outside),
-            Op::Close(e) => morphology::close(input, out, extent, e.ball, e.outside),
+            Op::Erode(e) => morphology::erode(input, out, extent, e.footprint, e.outside),
+            Op::Dilate(e) => morphology::dilate(input, out, extent, e.footprint),
+            Op::Open(e) => morphology::open(input, out, extent, e.footprint, e.outside),
+            Op::Close(e) => morphology::close(input, out, extent, e.footprint, e.outside),
             Op::Objects { .. } => input.into_cropped(out),
             // No pass runs over these: see `is_merged`.
             Op::FillHoles { .. } | Op::Label(_) => input.into_cropped(out),
@@ -245,12 +279,15 @@ impl Op {
     pub fn peak_bytes(&self, dtype: Dtype, input: Region, out: Region, extent: Extent) -> usize {
         match self {
             Op::Rescale(r) => r.peak_bytes(dtype, input, out),
+            Op::Clip(c) => c.peak_bytes(dtype, input, out),
             Op::Cast { dtype: to } => filter::cast_peak_bytes(dtype, *to, input, out),
             Op::Gaussian(g) => g.peak_bytes(dtype, input, out),
             Op::Median(m) => m.peak_bytes(dtype, input, out),
+            Op::Mean(m) => m.peak_bytes(dtype, input, out, extent),
+            Op::Extreme(e) => e.peak_bytes(dtype, input, out, extent),
             Op::Threshold(_) => threshold::peak_bytes(dtype, input, out),
-            Op::Erode(e) | Op::Dilate(e) => e.ball.peak_bytes(dtype, input, out, extent),
-            Op::Open(e) | Op::Close(e) => e.ball.peak_bytes_twice(dtype, input, out, extent),
+            Op::Erode(e) | Op::Dilate(e) => e.footprint.peak_bytes(dtype, input, out, extent),
+            Op::Open(e) | Op::Close(e) => e.footprint.peak_bytes_twice(dtype, input, out, extent),
             Op::FillHoles { .. } | Op::Label(_) | Op::Objects { .. } => (input.voxels() + out.voxels()) * dtype.size(),
         }
     }
@@ -259,10 +296,12 @@ impl Op {
     /// again, are sized by. Measured on the kernels' own benchmarks to one digit.
     pub fn rate(&self) -> f64 {
         1e6 * match self {
-            Op::Rescale(_) | Op::Cast { .. } => 400.0,
+            Op::Rescale(_) | Op::Clip(_) | Op::Cast { .. } => 400.0,
             Op::Threshold(_) => 800.0,
             Op::Gaussian(g) => 600.0 / g.taps.iter().map(Vec::len).sum::<usize>().max(1) as f64,
             Op::Median(m) => 2000.0 / m.size.iter().product::<usize>() as f64,
+            Op::Mean(m) => 1000.0 / m.size.iter().sum::<usize>() as f64,
+            Op::Extreme(_) => 200.0,
             Op::Erode(_) | Op::Dilate(_) => 40.0,
             Op::Open(_) | Op::Close(_) => 20.0,
             // What merging and measuring take is counted with what a pass leaves.

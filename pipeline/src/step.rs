@@ -33,23 +33,35 @@ pub enum Step {
     /// Changes the voxel type: to integers half to even, saturating, NaN to 0; to bool v != 0, NaN to false.
     /// Twin: numpy.rint, numpy.clip and astype.
     Cast(Cast),
+    /// Limits values to a range, same type; NaN stays. Twin: numpy.clip.
+    Clip(Clip),
     /// Smooths with a Gaussian, giving float32 (float64 for float64). Twin: scipy.ndimage.gaussian_filter.
     Gaussian(Gaussian),
     /// Takes the median of a box around each voxel, same type; NaN sorts last. Twin: scipy.ndimage.median_filter.
-    Median(Median),
+    Median(Window),
+    /// Takes the mean of a box around each voxel, giving float32 (float64 for float64). Twin:
+    /// scipy.ndimage.uniform_filter.
+    Mean(Window),
+    /// Takes the least value of a box around each voxel, same type; NaN sorts last. Twin:
+    /// scipy.ndimage.minimum_filter.
+    Minimum(Window),
+    /// Takes the greatest value of a box around each voxel, same type; NaN sorts last. Twin:
+    /// scipy.ndimage.maximum_filter.
+    Maximum(Window),
     /// Makes a mask, giving bool; NaN is never inside before invert. Twin: numpy comparisons,
     /// skimage.filters.threshold_otsu and numpy.percentile.
     Threshold(Threshold),
-    /// Shrinks the foreground by a ball. Twin: skimage.morphology.binary_erosion, or with outside = zero
-    /// scipy.ndimage.binary_erosion.
+    /// Shrinks the foreground by a ball, box or cross. Twin: skimage.morphology.erosion with mode = ignore, or with
+    /// outside = zero scipy.ndimage.binary_erosion.
     Erode(Morphology),
-    /// Grows the foreground by a ball. Twin: skimage.morphology.binary_dilation, scipy.ndimage.binary_dilation.
+    /// Grows the foreground by a ball, box or cross. Twin: skimage.morphology.dilation with mode = ignore, or
+    /// scipy.ndimage.binary_dilation.
     Dilate(Morphology),
-    /// Erodes, then dilates: removes what the ball does not fit into. Twin: skimage.morphology.binary_opening, or
-    /// with outside = zero scipy.ndimage.binary_opening.
+    /// Erodes, then dilates: removes what the ball, box or cross does not fit into. Twin: skimage.morphology.opening
+    /// with mode = ignore, or with outside = zero scipy.ndimage.binary_opening.
     Open(Morphology),
-    /// Dilates, then erodes: closes gaps the ball does not fit into. Twin: skimage.morphology.binary_closing, or
-    /// with outside = zero scipy.ndimage.binary_closing.
+    /// Dilates, then erodes: closes gaps the ball, box or cross does not fit into. Twin: skimage.morphology.closing
+    /// with mode = ignore, or with outside = zero scipy.ndimage.binary_closing.
     Close(Morphology),
     /// Fills holes: background that does not reach the border of the volume; gives bool. Twin:
     /// scipy.ndimage.binary_fill_holes.
@@ -93,6 +105,27 @@ pub struct Cast {
     pub dtype: Dtype,
 }
 
+/// Parameters of `clip`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Clip {
+    /// What is less becomes this; at least one of low and high is given. For integers rounded up, to the type's last
+    /// value where it lies beyond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low: Option<Number>,
+    /// What is greater becomes this. For integers rounded down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<Number>,
+}
+
+impl Clip {
+    /// The bounds as the kernel takes them.
+    pub(crate) fn kernel(&self) -> voxel::filter::Clip {
+        let bound = |bound: Option<Number>, none: f64| bound.map_or(none, |v| v.0);
+        voxel::filter::Clip { low: bound(self.low, f64::NEG_INFINITY), high: bound(self.high, f64::INFINITY) }
+    }
+}
+
 /// Parameters of `gaussian`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -114,16 +147,17 @@ fn four() -> f64 {
     4.0
 }
 
-/// Parameters of `median`.
+/// Parameters of `median`, `mean`, `minimum` and `maximum`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Median {
+pub struct Window {
     /// Width of the box in voxels, odd: one number, or z,y,x (y,x for 2-D images).
     pub size: PerAxis<usize>,
     /// What lies beyond the faces of the volume: reflect, nearest, mirror or constant.
     #[serde(default)]
     pub mode: Mode,
-    /// The value beyond the faces; read only with mode = constant, where the default is 0.
+    /// The value beyond the faces; read only with mode = constant, where the default is 0. Where the step keeps the
+    /// type, that has to hold it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Number>,
 }
@@ -240,13 +274,71 @@ impl From<Threshold> for ThresholdKeys {
 
 /// Parameters of `erode`, `dilate`, `open` and `close`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "MorphologyKeys", into = "MorphologyKeys")]
 pub struct Morphology {
-    /// Radius r of the ball in voxels: every offset with dz^2 + dy^2 + dx^2 <= r^2 (a disc for 2-D images).
-    pub ball: f64,
+    /// The structuring element.
+    pub shape: Shape,
+    /// What lies beyond the faces of the volume.
+    pub outside: Outside,
+}
+
+/// A structuring element, with its radius in voxels.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shape {
+    /// Every offset with (dz/rz)^2 + (dy/ry)^2 + (dx/rx)^2 <= 1.
+    Ball(PerAxis<f64>),
+    /// Every offset with |d| <= r along each axis.
+    Box(PerAxis<usize>),
+    /// Every offset with |dz| + |dy| + |dx| <= r.
+    Cross(usize),
+}
+
+/// `erode` and so on as they are written.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Morphology")]
+struct MorphologyKeys {
+    /// Radius in voxels: one number r for every offset with dz^2 + dy^2 + dx^2 <= r^2, or z,y,x (y,x for 2-D images)
+    /// for (dz/rz)^2 + (dy/ry)^2 + (dx/rx)^2 <= 1; 0 for no extension along an axis. Exactly one of ball, box and
+    /// cross is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ball: Option<PerAxis<f64>>,
+    /// Radius in whole voxels, one number or z,y,x: every offset with |d| <= r along each axis, a box of 2r + 1 voxels.
+    #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
+    box_: Option<PerAxis<usize>>,
+    /// Radius in whole voxels: every offset with |dz| + |dy| + |dx| <= r; cross = 1 is a voxel and its faces'
+    /// neighbours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cross: Option<usize>,
     /// What lies beyond the faces of the volume: ignore (it never decides) or zero (background).
     #[serde(default)]
-    pub outside: Outside,
+    outside: Outside,
+}
+
+impl TryFrom<MorphologyKeys> for Morphology {
+    type Error = &'static str;
+
+    fn try_from(keys: MorphologyKeys) -> Result<Self, Self::Error> {
+        let shapes = [keys.ball.map(Shape::Ball), keys.box_.map(Shape::Box), keys.cross.map(Shape::Cross)];
+        let mut shapes = shapes.into_iter().flatten();
+        match (shapes.next(), shapes.next()) {
+            (Some(shape), None) => Ok(Self { shape, outside: keys.outside }),
+            (None, _) => Err("needs one of `ball`, `box` and `cross`"),
+            _ => Err("takes only one of `ball`, `box` and `cross`"),
+        }
+    }
+}
+
+impl From<Morphology> for MorphologyKeys {
+    fn from(morphology: Morphology) -> Self {
+        let mut keys = Self { ball: None, box_: None, cross: None, outside: morphology.outside };
+        match morphology.shape {
+            Shape::Ball(radii) => keys.ball = Some(radii),
+            Shape::Box(radii) => keys.box_ = Some(radii),
+            Shape::Cross(radius) => keys.cross = Some(radius),
+        }
+        keys
+    }
 }
 
 /// What morphology sees beyond the faces of the volume.
@@ -441,9 +533,13 @@ impl Step {
     pub fn op(&self) -> &'static str {
         match self {
             Self::Rescale(_) => "rescale",
+            Self::Clip(_) => "clip",
             Self::Cast(_) => "cast",
             Self::Gaussian(_) => "gaussian",
             Self::Median(_) => "median",
+            Self::Mean(_) => "mean",
+            Self::Minimum(_) => "minimum",
+            Self::Maximum(_) => "maximum",
             Self::Threshold(_) => "threshold",
             Self::Erode(_) => "erode",
             Self::Dilate(_) => "dilate",
@@ -455,14 +551,35 @@ impl Step {
         }
     }
 
+    /// What a step that keeps the type says of a number that the type can't hold.
+    fn numbers_beyond(&self, input: Dtype) -> Option<Error> {
+        match self {
+            Self::Median(w) | Self::Minimum(w) | Self::Maximum(w) if w.mode == Mode::Constant => {
+                let value = w.value.map_or(0.0, |v| v.0);
+                (!check::holds(input, value)).then(|| {
+                    Error::invalid(format!("`value` is {value}, which {input} can't hold"))
+                        .hint(format!("choose a value that {input} holds, or put a cast before it"))
+                })
+            }
+            Self::Clip(clip) if !clip.kernel().leaves_any(input) => {
+                let voxel::filter::Clip { low, high } = clip.kernel();
+                Some(Error::invalid(format!("no {input} lies between `low` {low} and `high` {high}")))
+            }
+            _ => None,
+        }
+    }
+
     /// The voxel type this step gives for `input`, or an [`Error::invalid`] that says which step gives what. `index`
     /// counts from 0 (messages count from 1), and `previous` is the step that gives `input`, `None` for the input
     /// image itself. `label` gives uint32 here; whether it must be uint64 is known only once objects are counted.
     pub fn output_dtype(&self, input: Dtype, index: usize, previous: Option<&Step>) -> Result<Dtype> {
+        if let Some(fault) = self.numbers_beyond(input) {
+            return Err(fault.at(format!("step {} ({})", index + 1, self.op())));
+        }
         let takes = match self {
-            Self::Rescale(_) | Self::Gaussian(_) => return Ok(input.averaged()),
+            Self::Rescale(_) | Self::Gaussian(_) | Self::Mean(_) => return Ok(input.averaged()),
             Self::Cast(cast) => return Ok(cast.dtype),
-            Self::Median(_) => return Ok(input),
+            Self::Clip(_) | Self::Median(_) | Self::Minimum(_) | Self::Maximum(_) => return Ok(input),
             Self::Threshold(_) => return Ok(Dtype::Bool),
             Self::Erode(_) | Self::Dilate(_) | Self::Open(_) | Self::Close(_) if !input.is_float() => {
                 return Ok(Dtype::Bool);

@@ -81,7 +81,7 @@ ALL_TYPES = "bool uint8 int8 uint16 int16 uint32 int32 uint64 int64 float32 floa
 
 
 def values() -> list[Case]:
-    """rescale and cast."""
+    """rescale, cast and clip."""
     return [
         *each(ALL_TYPES, "rescale multiply=3 divide=7 add=-0.1"),
         *each("cement slice", "rescale divide=255 invert"),
@@ -92,12 +92,15 @@ def values() -> list[Case]:
             for image in ("int64", "uint64", "broken", "float64" if dtype != "float64" else "int16")
             if dtype != image
         ],
+        *each(ALL_TYPES, "clip low=0 high=100.5", "clip high=-3"),
+        *each("broken", "clip low=-0.1 high=0.25"),
+        *each("int64 uint64", "clip low=9007199254740993 high=2305843009213693952"),
         *each("nuclei", "rescale divide=2 | cast dtype=uint8", "rescale divide=2 add=-100 | cast dtype=int8"),
     ]
 
 
 def filters() -> list[Case]:
-    """gaussian and median."""
+    """gaussian, mean, median, minimum and maximum."""
     return [
         *each("cement", "gaussian sigma=1", "gaussian sigma=3,1.5,0.4", "gaussian sigma=2.2,0,0 truncate=2.5"),
         *each("head", *(f"gaussian sigma=2 mode={mode}" for mode in ("nearest", "mirror", "constant"))),
@@ -110,6 +113,13 @@ def filters() -> list[Case]:
         *each("head", "median size=5 mode=nearest", "median size=5 mode=mirror"),
         *each("nuclei int8 int16 int64 uint64 float64 bool broken diffusion plane row voxel", "median size=3"),
         *each("slice", "median size=3", "median size=9,1"),
+        *each("cement", "mean size=3", "mean size=1,5,11", "mean size=5 mode=constant value=90.5"),
+        *each("head", *(f"mean size=5 mode={mode}" for mode in ("nearest", "mirror", "constant"))),
+        *each(f"{ALL_TYPES} broken diffusion plane row voxel", "mean size=3"),
+        *each("slice", "mean size=9,1", "maximum size=1,9", "minimum size=5 mode=constant value=90"),
+        *each("cement", *(f"{op} size={size}" for op in ("minimum", "maximum") for size in ("3", "1,5,11", "15"))),
+        *each(f"{ALL_TYPES} broken diffusion plane row voxel", "minimum size=3", "maximum size=5"),
+        *each("head", "minimum size=5 mode=constant value=7", "maximum size=5 mode=constant value=90"),
     ]
 
 
@@ -130,7 +140,7 @@ def thresholds() -> list[Case]:
 
 
 def morphology() -> list[Case]:
-    """erode, dilate, open and close by a ball."""
+    """erode, dilate, open and close by a ball, a box or a cross."""
     cut = "threshold above=95"
     return [
         *[
@@ -139,6 +149,14 @@ def morphology() -> list[Case]:
             for radius in (1, 2.5, 5)
             for outside in ("ignore", "zero")
         ],
+        *[
+            Case("cement", f"{cut} | {op} {shape} outside={outside}")
+            for op in ("erode", "dilate", "open", "close")
+            for shape in ("ball=1,3,2.5", "ball=0,4,4", "box=1", "box=0,3,2", "cross=1", "cross=4")
+            for outside in ("ignore", "zero")
+        ],
+        *each("slice", *(f"{cut} | close {shape}" for shape in ("ball=3,1.5", "box=2,0", "cross=3"))),
+        *each("plane row voxel", f"{cut} | open box=1,2,3", f"{cut} | dilate cross=2", f"{cut} | erode ball=2,1,3"),
         # Half the image: scipy looks at every one of the ball's 7,153 offsets.
         Case("cement", "threshold below=95 | dilate ball=12", region="10:31,:,:"),
         Case("cement", "threshold above=40 | erode ball=12", region="10:31,:,:"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import cc3d
 import numpy as np
@@ -97,6 +98,20 @@ def cast(image: Answer, dtype: str) -> Answer:
     return Answer(np.array(whole, dtype=to).reshape(v.shape))
 
 
+def clip(image: Answer, low=-math.inf, high=math.inf) -> Answer:
+    """numpy.clip; for integers with the integers inside the range, and no further than the type goes."""
+    v = image.voxels
+    if v.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return Answer(np.clip(v, v.dtype.type(low), v.dtype.type(high)), image.tolerance)
+    least, most = (0, 1) if v.dtype == bool else (int(np.iinfo(v.dtype).min), int(np.iinfo(v.dtype).max))
+    whole = lambda bound, side: bound if math.isinf(bound) else side(bound)
+    low, high = (int(min(max(whole(*bound), least), most)) for bound in ((low, math.ceil), (high, math.floor)))
+    if low > high:
+        raise ValueError("a case clips to a range without any value")
+    return Answer(np.array([min(max(int(x), low), high) for x in v.ravel().tolist()], v.dtype).reshape(v.shape))
+
+
 def gaussian(image: Answer, sigma, truncate=4.0, mode="reflect", value=0.0) -> Answer:
     """scipy.ndimage.gaussian_filter, in float64 throughout."""
     v = image.voxels.astype(np.float64)
@@ -108,20 +123,65 @@ def gaussian(image: Answer, sigma, truncate=4.0, mode="reflect", value=0.0) -> A
     return Answer(smooth.astype(to), carried(image) + own)
 
 
-def median(image: Answer, size, mode="reflect", value=0) -> Answer:
-    """scipy.ndimage.median_filter; where it can't be the judge, the middle of each sorted window. NaN sorts last, as
-    numpy has it; scipy leaves that open."""
-    exact(image)
-    v = image.voxels
+def mean(image: Answer, size, mode="reflect", value=0.0) -> Answer:
+    """scipy.ndimage.uniform_filter in float64; where a NaN or an infinity would spoil its running sums, the mean of each
+    window."""
+    v = image.voxels.astype(np.float64)
+    if np.isfinite(v).all() and math.isfinite(value):
+        means = ndimage.uniform_filter(v, size, mode=mode, cval=value)
+    else:
+        with np.errstate(invalid="ignore"):
+            means = windows(v, size, mode, value).mean(axis=-1)
+    to = float_of(image.voxels.dtype)
+    largest = np.abs(v[np.isfinite(v)]).max(initial=abs(value) if mode == "constant" and math.isfinite(value) else 0.0)
+    own = (2e-7 if to == np.float32 else 1e-13) * largest
+    return Answer(means.astype(to), carried(image) + own)
+
+
+def windows(v: np.ndarray, size, mode: str, value) -> np.ndarray:
+    """The window around each voxel, along one more axis."""
     size = [size] * v.ndim if isinstance(size, int) else size
-    # scipy takes 64-bit integers through float64, which loses their last digits.
-    if not np.isnan(v).any() and v.dtype not in (np.int64, np.uint64):
-        fill = cast(Answer(np.array([value], np.float64)), v.dtype.name).voxels[0]
-        return Answer(ndimage.median_filter(v, size=size, mode=mode, cval=fill))
     extra = {"constant_values": value} if mode == "constant" else {}
     padded = np.pad(v, [(n // 2, n // 2) for n in size], mode=NUMPY_PAD[mode], **extra)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, size).reshape(*v.shape, -1)
-    return Answer(np.sort(windows, axis=-1)[..., math.prod(size) // 2])
+    return np.lib.stride_tricks.sliding_window_view(padded, size).reshape(*v.shape, -1)
+
+
+def minimum(image: Answer, size, mode="reflect", value=0) -> Answer:
+    """scipy.ndimage.minimum_filter."""
+    return ranked(image, size, mode, value, "minimum", 0)
+
+
+def maximum(image: Answer, size, mode="reflect", value=0) -> Answer:
+    """scipy.ndimage.maximum_filter."""
+    return ranked(image, size, mode, value, "maximum", -1)
+
+
+def median(image: Answer, size, mode="reflect", value=0) -> Answer:
+    """scipy.ndimage.median_filter."""
+    axes = image.voxels.ndim
+    return ranked(image, size, mode, value, "median", (size**axes if isinstance(size, int) else math.prod(size)) // 2)
+
+
+def ranked(image: Answer, size, mode: str, value, name: str, rank: int) -> Answer:
+    """scipy's filter of that name; where it can't be the judge, one rank of each sorted window. NaN sorts last, as numpy
+    has it; scipy leaves that open."""
+    exact(image)
+    v = image.voxels
+    fill = value_of(value, v.dtype)
+    # scipy takes 64-bit integers through float64, which loses their last digits.
+    if not np.isnan(v).any() and not (mode == "constant" and np.isnan(fill)) and v.dtype not in (np.int64, np.uint64):
+        size = [size] * v.ndim if isinstance(size, int) else size
+        return Answer(getattr(ndimage, f"{name}_filter")(v, size=size, mode=mode, cval=fill))
+    return Answer(np.sort(windows(v, size, mode, fill), axis=-1)[..., rank])
+
+
+def value_of(value, dtype: np.dtype):
+    """What lies beyond the faces, as a voxel of that type; what the type can't hold, no case may ask for."""
+    with np.errstate(all="raise"):
+        fill = np.array(value).astype(dtype)[()] if dtype.kind == "f" else dtype.type(value)
+    if dtype.kind != "f" and fill != value:
+        raise ValueError(f"a case asks for {value} among {dtype}")
+    return fill
 
 
 def threshold(
@@ -168,7 +228,7 @@ def greater(v: np.ndarray, number: float) -> np.ndarray:
     number = float(number)
     if v.dtype.kind in "iu" and math.isfinite(number):
         return v > math.floor(number)
-    return v > number
+    return v.astype(np.float64) > number
 
 
 def less(v: np.ndarray, number: float) -> np.ndarray:
@@ -176,42 +236,55 @@ def less(v: np.ndarray, number: float) -> np.ndarray:
     number = float(number)
     if v.dtype.kind in "iu" and math.isfinite(number):
         return v < math.ceil(number)
-    return v < number
+    return v.astype(np.float64) < number
 
 
-def ball(radius: float, axes: int) -> np.ndarray:
-    """The offsets with a sum of squares of at most radius squared, as a footprint."""
-    reach = int(radius)
-    offsets = np.indices((2 * reach + 1,) * axes) - reach
-    return (offsets**2).sum(axis=0) <= radius * radius
+def footprint(axes: int, ball=None, box=None, cross=None) -> np.ndarray:
+    """The structuring element as an array of offsets: exactly one of the three, one radius or one for each axis."""
+    ((name, radius),) = ((n, r) for n, r in (("ball", ball), ("box", box), ("cross", cross)) if r is not None)
+    radii = radius if isinstance(radius, list) else [radius] * axes
+    offsets = np.indices([2 * int(r) + 1 for r in radii]) - np.array([int(r) for r in radii]).reshape(-1, *[1] * axes)
+    if name == "box":
+        return np.ones(offsets.shape[1:], bool)
+    if name == "cross":
+        return np.abs(offsets).sum(axis=0) <= radius
+    if not isinstance(radius, list):
+        return (offsets**2).sum(axis=0) <= radius * radius
+    # Fractions, since in floats 0.36 + 0.64 need not be 1. Along an axis of radius 0 all offsets are 0.
+    squares = [Fraction(r) ** 2 for r in radii]
+    inside = [
+        sum(int(d) ** 2 / square for d, square in zip(offset, squares) if square) <= 1
+        for offset in offsets.reshape(axes, -1).T
+    ]
+    return np.array(inside).reshape(offsets.shape[1:])
 
 
-def erode(image: Answer, ball: float, outside="ignore") -> Answer:
-    """scipy.ndimage.binary_erosion with a ball; `ignore` takes what lies outside as foreground."""
-    return morphology(image, ball, [("erosion", outside == "ignore")])
+def erode(image: Answer, outside="ignore", **shape) -> Answer:
+    """scipy.ndimage.binary_erosion; `ignore` takes what lies outside as foreground."""
+    return morphology(image, shape, [("erosion", outside == "ignore")])
 
 
-def dilate(image: Answer, ball: float, outside="ignore") -> Answer:
-    """scipy.ndimage.binary_dilation with a ball; outside there is never anything that could grow in."""
-    return morphology(image, ball, [("dilation", False)])
+def dilate(image: Answer, outside="ignore", **shape) -> Answer:
+    """scipy.ndimage.binary_dilation; outside there is never anything that could grow in."""
+    return morphology(image, shape, [("dilation", False)])
 
 
-def opening(image: Answer, ball: float, outside="ignore") -> Answer:
+def opening(image: Answer, outside="ignore", **shape) -> Answer:
     """Erosion, then dilation."""
-    return morphology(image, ball, [("erosion", outside == "ignore"), ("dilation", False)])
+    return morphology(image, shape, [("erosion", outside == "ignore"), ("dilation", False)])
 
 
-def closing(image: Answer, ball: float, outside="ignore") -> Answer:
+def closing(image: Answer, outside="ignore", **shape) -> Answer:
     """Dilation, then erosion."""
-    return morphology(image, ball, [("dilation", False), ("erosion", outside == "ignore")])
+    return morphology(image, shape, [("dilation", False), ("erosion", outside == "ignore")])
 
 
-def morphology(image: Answer, radius: float, passes: list[tuple[str, bool]]) -> Answer:
-    """Erosions and dilations by a ball, each with what it takes the outside for."""
+def morphology(image: Answer, shape: dict, passes: list[tuple[str, bool]]) -> Answer:
+    """Erosions and dilations by a footprint, each with what it takes the outside for."""
     exact(image)
     mask = image.voxels != 0
     for name, outside in passes:
-        mask = getattr(ndimage, f"binary_{name}")(mask, ball(radius, mask.ndim), border_value=int(outside))
+        mask = getattr(ndimage, f"binary_{name}")(mask, footprint(mask.ndim, **shape), border_value=int(outside))
     return Answer(mask)
 
 
@@ -293,8 +366,12 @@ def keep_clear(image: Answer, cuts: list[float]) -> None:
 STEPS = {
     "rescale": rescale,
     "cast": cast,
+    "clip": clip,
     "gaussian": gaussian,
     "median": median,
+    "mean": mean,
+    "minimum": minimum,
+    "maximum": maximum,
     "threshold": threshold,
     "erode": erode,
     "dilate": dilate,

@@ -10,13 +10,20 @@
 
 mod boundary;
 mod cast;
+mod clip;
+mod extreme;
 mod gaussian;
+pub(crate) mod keyed;
+mod mean;
 mod median;
 mod rescale;
 
 pub use boundary::Boundary;
 pub use cast::{cast, cast_peak_bytes};
+pub use clip::Clip;
+pub use extreme::{End, Extreme};
 pub use gaussian::Gaussian;
+pub use mean::Mean;
 pub use median::Median;
 pub use rescale::Rescale;
 

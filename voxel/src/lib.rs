@@ -29,6 +29,7 @@ mod simd;
 mod union;
 mod varint;
 mod volume;
+mod window;
 
 pub use dtype::{Dtype, Element};
 pub use merge::Merge;

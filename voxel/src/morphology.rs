@@ -1,21 +1,38 @@
-//! Binary morphology with a ball: erosion, dilation, opening, closing.
+//! Binary morphology with a ball, a box or a cross: erosion, dilation, opening, closing.
 //!
-//! A voxel is in the dilation when its distance to the nearest seed, a foreground voxel, is at most the radius; it is
-//! lost in the erosion when the nearest background voxel is that near. Distances are exact squared integers, found one
-//! axis after the other (Meijster, Roerdink and Hesselink 2000; Felzenszwalb and Huttenlocher 2012): `reach` does it.
+//! A voxel is in the dilation when a seed, a foreground voxel, is near enough to it; it is lost in the erosion when a
+//! background voxel is. For balls and crosses `reach` finds out, exactly and one axis after the other (Meijster,
+//! Roerdink and Hesselink 2000; Felzenszwalb and Huttenlocher 2012), with `near` to say what is near enough; for boxes
+//! it is the extreme of a [window](crate::window).
 //!
-//! Left to others: boxes and crosses, thresholds before, labels after.
+//! Left to others: thresholds before, labels after.
 
+mod near;
 mod reach;
 
-use crate::{AnyVolume, Dtype, Extent, Region, Volume, with_volume};
+use std::marker::PhantomData;
+
+use crate::window::{self, Rank};
+use crate::{AnyVolume, Dtype, Element, Extent, Region, Volume, with_volume};
+use near::Near;
 use serde::{Deserialize, Serialize};
 
-/// The structuring element: all voxels with `dz² + dy² + dx² <= radius²`; a disc in a planar image.
+/// The largest radius, in voxels, whose distances fit the integers they are counted in.
+pub const RADIUS_MAX: f64 = 65_534.0;
+
+/// The structuring element. In a planar image it has no extension along z, whatever is given.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ball {
-    /// In voxels, not negative, at most [`Ball::RADIUS_MAX`]; 2.5 and the like are welcome.
-    pub radius: f64,
+#[serde(rename_all = "lowercase")]
+pub enum Footprint {
+    /// All offsets with `sum (d / r)² <= 1` for radii in voxels along z, y, x, 2.5 and the like too, not negative and at
+    /// most [`RADIUS_MAX`]; along an axis of radius 0 only `d = 0`. Where the radii are one r, that is
+    /// `dz² + dy² + dx² <= r²`. The comparison is exact where the radii are multiples of 1/1024 and their products stay
+    /// below 2^53; else it is that of f64.
+    Ball([f64; 3]),
+    /// All offsets with `|d| <= r` along each of z, y, x.
+    Box([usize; 3]),
+    /// All offsets with `|dz| + |dy| + |dx| <= r`.
+    Cross(usize),
 }
 
 /// What lies outside the image.
@@ -29,25 +46,15 @@ pub enum Outside {
     Zero,
 }
 
-impl Ball {
-    /// The largest radius, in voxels, whose distances fit the integers they are counted in.
-    pub const RADIUS_MAX: f64 = 65_534.0;
-
-    /// The largest squared distance inside the ball.
-    fn radius_squared(self) -> u32 {
-        let radius = self.radius.clamp(0.0, Self::RADIUS_MAX);
-        // NaN becomes 0.
-        (radius * radius) as u32
-    }
-
-    /// The radius in whole voxels.
-    fn voxels(self) -> usize {
-        self.radius_squared().isqrt() as usize
-    }
-
+impl Footprint {
     /// How far [`erode`] and [`dilate`] look along z, y, x, in voxels.
     pub fn halo(self, extent: Extent) -> [usize; 3] {
-        std::array::from_fn(|axis| if extent.axes().contains(&axis) { self.voxels() } else { 0 })
+        let radius = match self {
+            Self::Ball(radii) => Near::ball(radii).radius,
+            Self::Box(radii) => radii,
+            Self::Cross(radius) => [radius; 3],
+        };
+        std::array::from_fn(|axis| if extent.axes().contains(&axis) { radius[axis] } else { 0 })
     }
 
     /// How far [`open`] and [`close`] look along z, y, x, in voxels: once for each half.
@@ -57,8 +64,11 @@ impl Ball {
 
     /// The most bytes of voxels alive at once in [`erode`] or [`dilate`], input, output and temporaries counted.
     pub fn peak_bytes(self, dtype: Dtype, input: Region, out: Region, extent: Extent) -> usize {
-        let needed = out.grown(self.halo(extent), extent.shape);
-        reach::peak_bytes(self.radius_squared(), input.voxels() * dtype.size(), needed, out)
+        let (read, halo) = (input.voxels() * dtype.size(), self.halo(extent));
+        match self.near(extent) {
+            Some(near) => reach::peak_bytes(&near, read, out.grown(halo, extent.shape), out),
+            None => window::peak_bytes(read, out, extent, halo, size_of::<u8>(), Dtype::Bool.size()),
+        }
     }
 
     /// The most bytes of voxels alive at once in [`open`] or [`close`], input, output and temporaries counted.
@@ -66,54 +76,81 @@ impl Ball {
         let between = out.grown(self.halo(extent), extent.shape);
         self.peak_bytes(dtype, input, between, extent).max(self.peak_bytes(Dtype::Bool, between, out, extent))
     }
+
+    /// What is near enough; `None` for boxes.
+    fn near(self, extent: Extent) -> Option<Near> {
+        let along = [0, 1, 2].map(|axis| extent.axes().contains(&axis));
+        match self {
+            Self::Ball(radii) => Some(Near::ball(std::array::from_fn(|a| if along[a] { radii[a] } else { 0.0 }))),
+            Self::Box(_) => None,
+            Self::Cross(radius) => Some(Near::cross(radius, along)),
+        }
+    }
 }
 
-/// The voxels of `out` whose whole ball is foreground. `input` holds `out` grown by [`Ball::halo`] and clipped to
-/// `extent`, or more; what is not zero is foreground. Gives bool.
-pub fn erode(input: AnyVolume, out: Region, extent: Extent, ball: Ball, outside: Outside) -> AnyVolume {
-    let mut eroded = reached(input, out, extent, ball, false);
+/// The voxels of `out` whose whole footprint is foreground. `input` holds `out` grown by [`Footprint::halo`] and clipped
+/// to `extent`, or more; what is not zero is foreground. Gives bool.
+pub fn erode(input: AnyVolume, out: Region, extent: Extent, footprint: Footprint, outside: Outside) -> AnyVolume {
+    let halo = footprint.halo(extent);
+    let Some(near) = footprint.near(extent) else {
+        let beyond = u8::from(outside == Outside::Ignore);
+        return with_volume!(input, v => window::extremes::<All<_>>(v, out, extent, halo, beyond).into());
+    };
+    let mut eroded = reached(input, out, extent, halo, &near, false);
     for near in &mut eroded.data {
         *near = !*near;
     }
     if outside == Outside::Zero {
-        clear_faces(&mut eroded, extent, ball.voxels());
+        clear_faces(&mut eroded, extent, halo);
     }
     eroded.into()
 }
 
-/// The voxels of `out` whose ball holds a foreground voxel. `input` as for [`erode`]. Gives bool. What lies outside the
-/// image is background either way.
-pub fn dilate(input: AnyVolume, out: Region, extent: Extent, ball: Ball) -> AnyVolume {
-    reached(input, out, extent, ball, true).into()
+/// The voxels of `out` whose footprint holds a foreground voxel. `input` as for [`erode`]. Gives bool. What lies outside
+/// the image is background either way.
+pub fn dilate(input: AnyVolume, out: Region, extent: Extent, footprint: Footprint) -> AnyVolume {
+    let halo = footprint.halo(extent);
+    match footprint.near(extent) {
+        Some(near) => reached(input, out, extent, halo, &near, true).into(),
+        None => with_volume!(input, v => window::extremes::<Any<_>>(v, out, extent, halo, 0).into()),
+    }
 }
 
-/// The union of all balls that fit the foreground: an erosion, then a dilation of the image that is left. `input` holds
-/// `out` grown by [`Ball::halo_twice`] and clipped to `extent`, or more. Gives bool.
-pub fn open(input: AnyVolume, out: Region, extent: Extent, ball: Ball, outside: Outside) -> AnyVolume {
-    let between = out.grown(ball.halo(extent), extent.shape);
-    dilate(erode(input, between, extent, ball, outside), out, extent, ball)
+/// The union of all footprints that fit the foreground: an erosion, then a dilation of the image that is left. `input`
+/// holds `out` grown by [`Footprint::halo_twice`] and clipped to `extent`, or more. Gives bool.
+pub fn open(input: AnyVolume, out: Region, extent: Extent, footprint: Footprint, outside: Outside) -> AnyVolume {
+    let between = out.grown(footprint.halo(extent), extent.shape);
+    dilate(erode(input, between, extent, footprint, outside), out, extent, footprint)
 }
 
-/// What no ball that fits the background can reach: a dilation, then an erosion of what that gave. `input` as for
+/// What no footprint that fits the background can reach: a dilation, then an erosion of what that gave. `input` as for
 /// [`open`]. Gives bool.
-pub fn close(input: AnyVolume, out: Region, extent: Extent, ball: Ball, outside: Outside) -> AnyVolume {
-    let between = out.grown(ball.halo(extent), extent.shape);
-    erode(dilate(input, between, extent, ball), out, extent, ball, outside)
+pub fn close(input: AnyVolume, out: Region, extent: Extent, footprint: Footprint, outside: Outside) -> AnyVolume {
+    let between = out.grown(footprint.halo(extent), extent.shape);
+    erode(dilate(input, between, extent, footprint), out, extent, footprint, outside)
 }
 
-/// The voxels of `out` with a seed within the ball: foreground voxels of `input`, or background ones.
-fn reached(input: AnyVolume, out: Region, extent: Extent, ball: Ball, foreground: bool) -> Volume<bool> {
-    let needed = out.grown(ball.halo(extent), extent.shape);
-    with_volume!(input, v => reach::reached(v, needed, out, ball.radius_squared(), foreground))
+/// The voxels of `out` with a seed near enough: foreground voxels of `input`, or background ones.
+fn reached(
+    input: AnyVolume,
+    out: Region,
+    extent: Extent,
+    halo: [usize; 3],
+    near: &Near,
+    foreground: bool,
+) -> Volume<bool> {
+    let needed = out.grown(halo, extent.shape);
+    with_volume!(input, v => reach::reached(v, needed, out, near, foreground))
 }
 
-/// Clears what lies within `radius` voxels of an outside voxel. Of all outside voxels the nearest is straight across a
-/// face, so that no distance has to be computed.
-fn clear_faces(volume: &mut Volume<bool>, extent: Extent, radius: usize) {
+/// Clears what has an outside voxel within `radius` along z, y, x. Of all outside voxels the nearest is straight across
+/// a face, whatever the footprint, so that no distance has to be computed.
+fn clear_faces(volume: &mut Volume<bool>, extent: Extent, radius: [usize; 3]) {
     let region = volume.region;
-    // A ball reaches out of the image from indices below `radius` and from `n - radius` on.
-    let lost =
-        |axis: usize, i: usize| extent.axes().contains(&axis) && (i < radius || i + radius >= extent.shape[axis]);
+    // A footprint reaches out of the image from indices below the radius and from `n - radius` on.
+    let lost = |axis: usize, i: usize| {
+        extent.axes().contains(&axis) && (i < radius[axis] || i + radius[axis] >= extent.shape[axis])
+    };
     for z in region.start[0]..region.end[0] {
         for y in region.start[1]..region.end[1] {
             let row = volume.row_mut(z, y);
@@ -127,6 +164,37 @@ fn clear_faces(volume: &mut Volume<bool>, extent: Extent, radius: usize) {
         }
     }
 }
+
+/// Whether a whole window is foreground.
+struct All<T>(PhantomData<T>);
+
+/// Whether any of a window is foreground.
+struct Any<T>(PhantomData<T>);
+
+macro_rules! rank {
+    ($rank:ident, $neutral:expr, $pick:ident) => {
+        impl<T: Element> Rank for $rank<T> {
+            type From = T;
+            type Key = u8;
+            type To = bool;
+            const NEUTRAL: u8 = $neutral;
+            #[inline(always)]
+            fn encode(voxel: T) -> u8 {
+                u8::from(voxel.is_foreground())
+            }
+            #[inline(always)]
+            fn decode(key: u8) -> bool {
+                key != 0
+            }
+            #[inline(always)]
+            fn pick(a: u8, b: u8) -> u8 {
+                a.$pick(b)
+            }
+        }
+    };
+}
+rank! { All, 1, min }
+rank! { Any, 0, max }
 
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use voxel::filter::{Boundary, Gaussian, Median, Rescale, cast, cast_peak_bytes};
-use voxel::morphology::{Ball, Outside, close, dilate, erode};
+use voxel::filter::{Boundary, Clip, End, Extreme, Gaussian, Mean, Median, Rescale, cast, cast_peak_bytes};
+use voxel::morphology::{Footprint, Outside, close, dilate, erode};
 use voxel::pyramid::{Halving, Reduce};
 use voxel::{AnyVolume, Dtype, Extent, Region, Volume, with_dtype};
 
@@ -85,16 +85,39 @@ fn promised_peaks_hold() {
             let promise = halving.peak_bytes(dtype, extent.region(), half);
             promised("halving", dtype, extent.region(), promise, |v| halving.apply(v, half, extent));
         }
-        for radius in [0.0, 3.0, 300.0] {
-            let ball = Ball { radius };
-            for input in grown(ball.halo(extent)) {
-                let promise = ball.peak_bytes(dtype, input, out, extent);
-                promised("dilate", dtype, input, promise, |v| dilate(v, out, extent, ball));
-                promised("erode", dtype, input, promise, |v| erode(v, out, extent, ball, Outside::Zero));
+        for size in [[1; 3], [3; 3], [1, 5, 9], [11, 1, 1], [255, 3, 1]] {
+            let mean = Mean { size, boundary: Boundary::Nearest };
+            for input in grown(mean.halo()) {
+                let promise = mean.peak_bytes(dtype, input, out, extent);
+                promised("mean", dtype, input, promise, |v| mean.apply(v, out, extent));
             }
-            for input in grown(ball.halo_twice(extent)) {
-                let promise = ball.peak_bytes_twice(dtype, input, out, extent);
-                promised("close", dtype, input, promise, |v| close(v, out, extent, ball, Outside::Ignore));
+            let extreme = Extreme { end: End::Minimum, size, boundary: Boundary::Constant(1.0) };
+            for input in grown(extreme.halo()) {
+                let promise = extreme.peak_bytes(dtype, input, out, extent);
+                promised("minimum", dtype, input, promise, |v| extreme.apply(v, out, extent));
+            }
+        }
+        for input in grown([0; 3]) {
+            let clip = Clip { low: -1.0, high: 1.0 };
+            promised("clip", dtype, input, clip.peak_bytes(dtype, input, out), |v| clip.apply(v, out));
+        }
+        let balls = [0.0, 3.0, 300.0].map(|radius| Footprint::Ball([radius; 3]));
+        let others = [
+            Footprint::Ball([2.0, 3.0, 5.0]),
+            Footprint::Ball([2.3, 3.1, 0.0]),
+            Footprint::Box([2, 3, 5]),
+            Footprint::Box([0, 7, 1]),
+            Footprint::Cross(4),
+        ];
+        for footprint in balls.into_iter().chain(others) {
+            for input in grown(footprint.halo(extent)) {
+                let promise = footprint.peak_bytes(dtype, input, out, extent);
+                promised("dilate", dtype, input, promise, |v| dilate(v, out, extent, footprint));
+                promised("erode", dtype, input, promise, |v| erode(v, out, extent, footprint, Outside::Zero));
+            }
+            for input in grown(footprint.halo_twice(extent)) {
+                let promise = footprint.peak_bytes_twice(dtype, input, out, extent);
+                promised("close", dtype, input, promise, |v| close(v, out, extent, footprint, Outside::Ignore));
             }
         }
     }

@@ -177,9 +177,13 @@ pub(super) fn step(value: Value, name: &str) -> Result<JobStep, Fault> {
     };
     let step = match op.as_str() {
         "rescale" => Step::Rescale(record(table, &subject)?),
+        "clip" => Step::Clip(record(table, &subject)?),
         "cast" => Step::Cast(record(table, &subject)?),
         "gaussian" => Step::Gaussian(record(table, &subject)?),
         "median" => Step::Median(record(table, &subject)?),
+        "mean" => Step::Mean(record(table, &subject)?),
+        "minimum" => Step::Minimum(record(table, &subject)?),
+        "maximum" => Step::Maximum(record(table, &subject)?),
         "threshold" => Step::Threshold(record(table, &subject)?),
         "erode" => Step::Erode(record(table, &subject)?),
         "dilate" => Step::Dilate(record(table, &subject)?),

@@ -171,7 +171,10 @@ fn toml_errors_name_line_and_key() {
 #[test]
 fn json_errors_name_the_key_or_the_place() {
     let message = |text: &str| Job::from_json(text).unwrap_err().message;
-    assert_eq!(message(r#"{"input": "a", "steps": [{"op": "erode"}]}"#), "step 1 (erode) needs `ball`");
+    assert_eq!(
+        message(r#"{"input": "a", "steps": [{"op": "erode"}]}"#),
+        "step 1 (erode) needs one of `ball`, `box` and `cross`"
+    );
     assert_eq!(message("[]"), "a job is a table of keys, beginning with `input`");
     assert_eq!(message("{\n  \"input\": }"), "not JSON: expected value at line 2 column 12");
     assert_eq!(message(r#"{"input": "a", "steps": [3]}"#), "step 1 takes a table with an `op`, but got 3");
@@ -198,7 +201,7 @@ fn equal_meanings_have_one_canonical_text() {
     let canonical: Vec<_> = same.iter().map(|text| Job::from_toml(text).unwrap().canonical_json()).collect();
     assert_eq!(
         canonical[0],
-        r#"{"input":"a","steps":[{"op":"gaussian","sigma":3.0,"truncate":4.0,"mode":"reflect"},{"op":"threshold","above":0.0,"invert":false},{"op":"label","connectivity":6,"min_voxels":1,"clear_border":false}],"level":0,"write":{"chunks":128,"shards":2,"levels":"auto","ome":"0.5"}}"#
+        r#"{"input":"a","steps":[{"op":"gaussian","sigma":3.0,"truncate":4.0,"mode":"reflect"},{"op":"threshold","above":0.0,"invert":false},{"op":"label","connectivity":6,"min_voxels":1,"clear_border":false,"contacts":"none"}],"level":0,"histogram":"input","write":{"chunks":128,"shards":2,"levels":"auto","ome":"0.5"}}"#
     );
     assert_eq!(canonical[1], canonical[0]);
     assert_eq!(canonical[2], canonical[0]);

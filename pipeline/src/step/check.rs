@@ -1,14 +1,15 @@
 //! The numbers a step refuses, whatever its input is.
 
-use super::{Gaussian, Label, Median, Mode, Morphology, Number, PerAxis, Rescale, Rule, Step, Threshold};
+use super::{Clip, Gaussian, Label, Mode, Morphology, Number, PerAxis, Rescale, Rule, Shape, Step, Threshold, Window};
 use crate::Result;
 use crate::fault::Fault;
+use voxel::{Dtype, Element, with_dtype};
 
-/// The largest kernel or ball radius, in voxels. A halo this wide is already eight of the default chunks each way;
+/// The largest radius of a kernel or structuring element, in voxels. A halo this wide is already eight of the default chunks each way;
 /// more is a slip of the pen, or wants a coarser level.
 const RADIUS_MAX: f64 = 1024.0;
 
-/// The widest median window, in voxels along an axis.
+/// The widest window, in voxels along an axis.
 const SIZE_MAX: usize = 255;
 
 impl Step {
@@ -24,7 +25,8 @@ impl Step {
         match self {
             Self::Rescale(step) => rescale(step),
             Self::Gaussian(step) => gaussian(step),
-            Self::Median(step) => median(step),
+            Self::Clip(step) => clip(step),
+            Self::Median(step) | Self::Mean(step) | Self::Minimum(step) | Self::Maximum(step) => window(step),
             Self::Threshold(step) => threshold(step),
             Self::Erode(step) | Self::Dilate(step) | Self::Open(step) | Self::Close(step) => morphology(step),
             Self::Label(step) => label(step),
@@ -49,6 +51,21 @@ fn rescale(step: &Rescale) -> Result<(), Fault> {
         return refuse("divide", "`divide` is 0, and nothing can be divided by it".to_owned());
     }
     Ok(())
+}
+
+fn clip(step: &Clip) -> Result<(), Fault> {
+    for (key, bound) in [("low", step.low), ("high", step.high)] {
+        if bound.is_some_and(|bound| bound.0.is_nan()) {
+            return refuse(key, format!("`{key}` is NaN, which bounds nothing"));
+        }
+    }
+    match (step.low, step.high) {
+        (None, None) => Err(Fault::new("", "`low`, `high` or both must be given")),
+        (Some(low), Some(high)) if low.0 > high.0 => {
+            refuse("low", format!("`low` is {} and `high` is {}, but must not be the smaller one", low.0, high.0))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn gaussian(step: &Gaussian) -> Result<(), Fault> {
@@ -76,7 +93,7 @@ fn gaussian(step: &Gaussian) -> Result<(), Fault> {
     beyond(step.mode, step.value)
 }
 
-fn median(step: &Median) -> Result<(), Fault> {
+fn window(step: &Window) -> Result<(), Fault> {
     axes("size", &step.size)?;
     for &size in step.size.values() {
         if size % 2 == 0 || size > SIZE_MAX {
@@ -101,10 +118,36 @@ fn threshold(step: &Threshold) -> Result<(), Fault> {
 }
 
 fn morphology(step: &Morphology) -> Result<(), Fault> {
-    if step.ball > 0.0 && step.ball <= RADIUS_MAX {
-        return Ok(());
+    let radii = |key: &str, radii: &[f64]| {
+        let within = |r: &f64| (0.0..=RADIUS_MAX).contains(r);
+        if let Some(r) = radii.iter().find(|r| !within(r)).or(radii.iter().all(|r| *r == 0.0).then_some(&0.0)) {
+            let fault = format!("`{key}` is {r}, but must be a radius above 0 and up to {RADIUS_MAX} voxels");
+            return refuse(key, fault);
+        }
+        Ok(())
+    };
+    match &step.shape {
+        Shape::Ball(ball) => axes("ball", ball).and_then(|()| radii("ball", ball.values())),
+        Shape::Box(sides) => {
+            let values: Vec<f64> = sides.values().iter().map(|r| *r as f64).collect();
+            axes("box", sides).and_then(|()| radii("box", &values))
+        }
+        Shape::Cross(radius) => radii("cross", &[*radius as f64]),
     }
-    refuse("ball", format!("`ball` is {}, but must be a radius above 0 and up to {RADIUS_MAX} voxels", step.ball))
+}
+
+/// Whether a voxel of the type can have this value; floats may round it, but not to infinity.
+pub(super) fn holds(dtype: Dtype, value: f64) -> bool {
+    fn back<T: Element>(value: f64) -> f64 {
+        T::from_f64(value).to_f64()
+    }
+    if dtype.is_float() {
+        return !value.is_finite() || with_dtype!(dtype, T => back::<T>(value)).is_finite();
+    }
+    // 2^64 saturates to an integer that comes back rounded to it.
+    value < 18_446_744_073_709_551_616.0
+        && !(dtype == Dtype::I64 && value >= 9_223_372_036_854_775_808.0)
+        && with_dtype!(dtype, T => back::<T>(value)) == value
 }
 
 fn label(step: &Label) -> Result<(), Fault> {

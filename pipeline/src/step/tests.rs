@@ -19,9 +19,17 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(step("gaussian sigma=3,6,6.5"), Step::Gaussian(expected));
     assert_eq!(
         step("median size=3 mode=constant value=nan"),
-        Step::Median(Median { size: PerAxis::All(3), mode: Mode::Constant, value: Some(Number(f64::NAN)) }),
+        Step::Median(Window { size: PerAxis::All(3), mode: Mode::Constant, value: Some(Number(f64::NAN)) }),
     );
-    assert_eq!(step("erode ball=12"), Step::Erode(Morphology { ball: 12.0, outside: Outside::Ignore }));
+    let shaped = |shape| Morphology { shape, outside: Outside::Ignore };
+    assert_eq!(step("erode ball=12"), Step::Erode(shaped(Shape::Ball(PerAxis::All(12.0)))));
+    assert_eq!(step("open box=1,0,2"), Step::Open(shaped(Shape::Box(PerAxis::Each(vec![1, 0, 2])))));
+    assert_eq!(step("close cross=3"), Step::Close(shaped(Shape::Cross(3))));
+    let window = |size| Window { size: PerAxis::All(size), mode: Mode::Reflect, value: None };
+    assert_eq!(step("mean size=5"), Step::Mean(window(5)));
+    assert_eq!(step("minimum size=3"), Step::Minimum(window(3)));
+    assert_eq!(step("maximum size=7"), Step::Maximum(window(7)));
+    assert_eq!(step("clip high=inf"), Step::Clip(Clip { low: None, high: Some(Number(f64::INFINITY)) }));
     assert_eq!(
         step("label"),
         Step::Label(Label {
@@ -56,10 +64,22 @@ fn a_threshold_has_one_rule() {
 }
 
 #[test]
+fn an_element_has_one_shape() {
+    let message = |line: &str| steps_from_line(line).unwrap_err().message;
+    assert!(message("erode").starts_with("step 1 (erode) needs one of `ball`, `box` and `cross`\n"));
+    assert!(
+        message("close ball=1 cross=1").starts_with("step 1 (close) takes only one of `ball`, `box` and `cross`\n")
+    );
+    assert!(message("open cross=1,2,3").starts_with("`cross` of step 1 (open) takes "));
+    assert!(message("open box=1.5").starts_with("`box` of step 1 (open) takes "));
+}
+
+#[test]
 fn every_step_comes_back_from_json_as_it_went() {
-    let line = "rescale multiply=2 add=-1 | gaussian sigma=0.5 mode=constant value=-inf | median size=3,5,5 | \
-                threshold between=0,inf invert | erode ball=1.5 outside=zero | dilate ball=2 | open ball=1 | \
-                close ball=1 | fill_holes connectivity=26 save=filled | \
+    let line = "rescale multiply=2 add=-1 | clip low=-inf high=3 | mean size=3 | minimum size=3,3,5 mode=nearest | \
+                maximum size=5 mode=constant value=inf | gaussian sigma=0.5 mode=constant value=-inf | median size=3,5,5 | \
+                threshold between=0,inf invert | erode ball=1.5 outside=zero | dilate box=2,0,1 | open cross=1 | \
+                close ball=1,2.5,3 | fill_holes connectivity=26 save=filled | \
                 label connectivity=18 min_voxels=10 max_voxels=99 clear_border contacts=26 save=cells | \
                 objects contacts=none | cast dtype=float64";
     let steps = steps_from_line(line).unwrap();
@@ -89,6 +109,15 @@ fn absurd_numbers_are_refused_by_name() {
         ("threshold between=3,2", "`between` is 3,2, but its first number must not be the larger one"),
         ("threshold between=nan,2", "`between` is NaN,2, but its first number must not be the larger one"),
         ("threshold percentile=101", "`percentile` is 101, but must be from 0 to 100"),
+        ("mean size=0", "`size` is 0, but must be an odd number from 1 to 255"),
+        ("minimum size=3 value=1", "`value` is read only with `mode` = constant"),
+        ("clip", "`low`, `high` or both must be given"),
+        ("clip low=3 high=2", "`low` is 3 and `high` is 2, but must not be the smaller one"),
+        ("clip high=nan", "`high` is NaN, which bounds nothing"),
+        ("erode box=0,0,0", "`box` is 0, but must be a radius above 0 and up to 1024 voxels"),
+        ("open cross=1025", "`cross` is 1025, but must be a radius above 0 and up to 1024 voxels"),
+        ("dilate ball=1,-2,3", "`ball` is -2, but must be a radius above 0 and up to 1024 voxels"),
+        ("dilate ball=1,2,3,4", "`ball` is a list of 4, but must be one number, z,y,x, or y,x for 2-D images"),
         ("erode ball=0", "`ball` is 0, but must be a radius above 0 and up to 1024 voxels"),
         ("label min_voxels=5 max_voxels=4", "`max_voxels` is 4, but `min_voxels` is 5: no object is left"),
         ("label save=../up", "`save` is \"../up\", which can't be the name of an output"),
@@ -103,9 +132,9 @@ fn absurd_numbers_are_refused_by_name() {
     let nan =
         Step::Gaussian(Gaussian { sigma: PerAxis::All(f64::NAN), truncate: 4.0, mode: Mode::Reflect, value: None });
     assert_eq!(nan.validate().unwrap_err().message, "`sigma` is NaN, but must be a finite number");
-    let limits = "gaussian sigma=0 | gaussian sigma=255.9 | median size=1 | median size=255 | erode ball=1024 | \
+    let limits = "gaussian sigma=0 | gaussian sigma=255.9 | median size=1 | median size=255 | erode ball=1024 | erode ball=0,0,1024 | mean size=255 | \
                   threshold percentile=0 | threshold percentile=100 | threshold between=2,2";
-    assert_eq!(steps_from_line(limits).unwrap().len(), 8);
+    assert_eq!(steps_from_line(limits).unwrap().len(), 10);
 }
 
 #[test]
@@ -131,6 +160,36 @@ fn a_type_that_does_not_fit_names_both_steps() {
     assert_eq!(input.message, "step 1 (label) takes bool or integers, but gets float64 from the input");
     let mask = error("threshold above=1 | objects", Dtype::U8);
     assert_eq!(mask.message, "step 2 (objects) takes integer labels, but gets bool from step 1 (threshold)");
+}
+
+#[test]
+fn a_number_beyond_the_type_names_step_and_type() {
+    use Dtype::*;
+    let message = |line: &str, input| output_dtypes(&bare(&steps_from_line(line).unwrap()), input).unwrap_err().message;
+    let fill = "rescale | cast dtype=uint8 | median size=3 mode=constant value=";
+    for value in ["300", "-1", "0.5", "nan", "inf"] {
+        let expected = match value {
+            "nan" => "NaN",
+            other => other,
+        };
+        assert_eq!(
+            message(&format!("{fill}{value}"), F64),
+            format!("step 3 (median): `value` is {expected}, which uint8 can't hold")
+        );
+    }
+    let held = |op: &str, dtype, value: &str| {
+        output_dtypes(&bare(&steps_from_line(&format!("{op} size=3 mode=constant value={value}")).unwrap()), dtype)
+            .is_ok()
+    };
+    for op in ["median", "minimum", "maximum"] {
+        assert!(held(op, U64, "18446744073709549568") && !held(op, U64, "18446744073709551616"));
+        assert!(held(op, I64, "-9223372036854775808") && !held(op, I64, "9223372036854775808"));
+        assert!(held(op, Bool, "1") && held(op, Bool, "0") && !held(op, Bool, "2"));
+        assert!(held(op, F32, "0.1") && held(op, F32, "nan") && held(op, F32, "-inf") && !held(op, F32, "1e300"));
+        assert!(held(op, F64, "1e300"));
+    }
+    assert!(held("mean", U8, "0.5") && held("mean", U8, "nan"), "what averages gives floats");
+    assert_eq!(message("clip low=1.2 high=1.8", U16), "step 1 (clip): no uint16 lies between `low` 1.2 and `high` 1.8");
 }
 
 #[test]

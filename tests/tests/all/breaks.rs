@@ -115,7 +115,9 @@ fn what_has_no_receipt_is_done_again() {
     // As if the run had ended while the second block was under way, and others were done.
     let plan = lab.plan(&job, &cut);
     let labels = plan.left(TableId { step: 1, of: Rows::Objects });
-    for key in [layout::receipt(&plan.stages[0].fingerprint, 1), layout::scratch(&labels, 1), layout::MANIFEST.to_owned()] {
+    for key in
+        [layout::receipt(&plan.stages[0].fingerprint, 1), layout::scratch(&labels, 1), layout::MANIFEST.to_owned()]
+    {
         std::fs::remove_file(output.join(key)).unwrap();
     }
     std::fs::remove_dir_all(output.join(layout::STATES)).unwrap();

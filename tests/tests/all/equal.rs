@@ -61,6 +61,11 @@ fn mask_steps() -> impl Strategy<Value = Vec<String>> {
         "gaussian sigma=1 mode=constant value=3 truncate=1.5",
         "median size=3",
         "median size=3 mode=nearest",
+        "mean size=3",
+        "mean size=1,5,3 mode=mirror",
+        "minimum size=3 mode=constant value=1",
+        "maximum size=5,1,3",
+        "clip low=-5 high=100.5",
         "rescale multiply=3 divide=7 add=-1 invert",
         "cast dtype=int16",
     ]);
@@ -71,10 +76,10 @@ fn mask_steps() -> impl Strategy<Value = Vec<String>> {
         .prop_map(|(rule, invert)| format!("threshold {rule}{invert}"));
     let morphology = (
         select(vec!["erode", "dilate", "open", "close"]),
-        select(vec!["1", "1.5", "2"]),
+        select(vec!["ball=1", "ball=1.5", "ball=2", "ball=1,2,1.5", "box=1", "box=0,2,1", "cross=2"]),
         select(vec!["ignore", "zero"]),
     )
-        .prop_map(|(op, ball, outside)| format!("{op} ball={ball} outside={outside}"));
+        .prop_map(|(op, shape, outside)| format!("{op} {shape} outside={outside}"));
     let filters = prop::collection::vec(filter.prop_map(str::to_owned), 0..=2);
     let morphologies = prop::collection::vec(morphology, 0..=2);
     (filters, threshold, morphologies).prop_map(|(mut steps, threshold, morphologies)| {

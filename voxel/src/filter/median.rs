@@ -7,8 +7,9 @@
 mod network;
 
 use super::Boundary;
+use super::keyed::Keyed;
 use crate::simd::vectorised;
-use crate::{AnyElement, AnyVolume, Dtype, Element, Extent, Region, Volume, with_volume};
+use crate::{AnyVolume, Dtype, Extent, Region, Volume, with_volume};
 use network::{LANES, Network};
 use serde::{Deserialize, Serialize};
 
@@ -82,30 +83,6 @@ impl Median {
         output
     }
 }
-
-/// Elements and the unsigned integers of their width that sort as they do.
-trait Keyed: AnyElement {
-    type Key: Copy + Ord + Default + Into<u64>;
-    fn to_key(self) -> Self::Key;
-    fn of_key(key: Self::Key) -> Self;
-}
-
-macro_rules! keyed {
-    ($($t:ty: $key:ty),*) => {$(
-        impl Keyed for $t {
-            type Key = $key;
-            #[inline(always)]
-            fn to_key(self) -> $key {
-                self.key() as $key
-            }
-            #[inline(always)]
-            fn of_key(key: $key) -> Self {
-                Self::from_key(u64::from(key))
-            }
-        }
-    )*};
-}
-keyed! { bool: u8, u8: u8, i8: u8, u16: u16, i16: u16, u32: u32, i32: u32, u64: u64, i64: u64, f32: u32, f64: u64 }
 
 /// The rows under the windows of one output row, as keys: `columns` lines, each extended beyond the image along x.
 struct Window {

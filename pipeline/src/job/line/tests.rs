@@ -60,7 +60,7 @@ hint: did you mean `gaussian`?"
         "step 2: there is no op `watershed`
    | watershed levels=3 seeds
      ^^^^^^^^^
-hint: the ops are rescale, cast, gaussian, median, threshold, erode, dilate, open, close, fill_holes, label, objects"
+hint: the ops are rescale, cast, clip, gaussian, median, mean, minimum, maximum, threshold, erode, dilate, open, close, fill_holes, label, objects"
     );
 }
 
