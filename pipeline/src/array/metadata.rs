@@ -5,13 +5,12 @@ use std::num::NonZeroU64;
 
 use serde_json::{Map, Value};
 use voxel::Dtype;
-use zarrs::array::codec::api::Codec as ZarrsCodec;
 use zarrs::array::codec::{ShardingCodecConfiguration, ShardingIndexLocation};
-use zarrs::array::{ArrayMetadataV2, ArrayMetadataV3, ChunkKeyEncoding, CodecChain, DataType, FillValue, data_type};
+use zarrs::array::{ArrayMetadataV2, ArrayMetadataV3, ChunkKeyEncoding, DataType, FillValue, data_type};
 use zarrs::convert::{ArrayMetadataV2ToV3Error, array_metadata_v2_to_v3};
 use zarrs::metadata::v3::MetadataV3;
 
-use super::chain::{Chain, guarded};
+use super::chain::{Chain, Refusal, index_shape};
 use crate::{Error, Result};
 
 /// A chunk that decodes to more than this is a damaged document, not a chunk: no machine we know could hold it.
@@ -128,8 +127,7 @@ impl Metadata {
         let shards = match sharding {
             None => None,
             Some(sharding) => {
-                let mut index_shape: Vec<NonZeroU64> = per_object.iter().filter_map(|n| NonZeroU64::new(*n)).collect();
-                index_shape.extend(NonZeroU64::new(2));
+                let index_shape = index_shape(&per_object).map_err(|why| broken(&format!("its {why}")))?;
                 let index = self::chain(
                     url,
                     &sharding.index_codecs,
@@ -185,8 +183,8 @@ fn regular_chunks(document: &ArrayMetadataV3) -> Option<Vec<NonZeroU64>> {
     chunks.iter().map(|n| n.as_u64().and_then(NonZeroU64::new)).collect()
 }
 
-/// The sharding codec's configuration, when inner chunks can be read one by one: it is the only codec, and there is no
-/// sharding within. Anything else is decoded a whole object at a time.
+/// The sharding codec's configuration, when inner chunks can be read one by one: it is the only codec. Anything else is
+/// decoded a whole object at a time, as is a shard within a shard.
 fn sole_sharding(
     url: &str,
     codecs: &[MetadataV3],
@@ -199,7 +197,7 @@ fn sole_sharding(
         .to_typed_configuration()
         .map_err(|e| Error::invalid(format!("{url} can't be read: its sharding codec has a bad configuration: {e}")))?;
     match configuration {
-        ShardingCodecConfiguration::V1(v1) if v1.codecs.iter().all(|c| c.name() != "sharding_indexed") => Ok(Some(v1)),
+        ShardingCodecConfiguration::V1(v1) => Ok(Some(v1)),
         _ => Ok(None),
     }
 }
@@ -211,24 +209,10 @@ fn chain(
     data_type: DataType,
     fill: FillValue,
 ) -> Result<Chain> {
-    let mut understood = Vec::new();
-    let mut packers = Vec::new();
-    for codec in codecs {
-        match guarded(|| ZarrsCodec::from_metadata(codec).map_err(|e| e.to_string())) {
-            Ok(ZarrsCodec::BytesToBytes(_)) => {
-                packers.push(codec.name());
-                understood.push(codec.clone());
-            }
-            Ok(_) => understood.push(codec.clone()),
-            Err(_) if !codec.must_understand() => {}
-            Err(e) if e.contains("not supported") => return Err(unknown_codec(url, codec.name())),
-            Err(e) => return Err(Error::invalid(format!("{url} can't be read: its codec {}: {e}", codec.name()))),
-        }
-    }
-    let chain = CodecChain::from_metadata(&understood)
-        .map_err(|e| Error::invalid(format!("{url} can't be read: its codecs: {e}")))?;
-    Chain::new(&chain, &packers, shape, data_type, fill)
-        .map_err(|e| Error::invalid(format!("{url} can't be read: its codecs: {e}")))
+    Chain::new(codecs, shape, data_type, fill).map_err(|refusal| match refusal {
+        Refusal::Unknown(name) => unknown_codec(url, &name),
+        Refusal::Broken(why) => Error::invalid(format!("{url} can't be read: its {why}")),
+    })
 }
 
 /// `zstd (level 3, checksum false)`

@@ -13,6 +13,9 @@ use crate::{Error, Kind, Result};
 /// Groups within groups that are followed before the search is given up; real files have three.
 const DEPTH_MAX: usize = 8;
 
+/// A metadata document of more bytes than this is none; with consolidated metadata they can be long.
+const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
+
 /// What the metadata at one place says it is.
 enum Node {
     V3(Vec<u8>),
@@ -83,21 +86,22 @@ impl Array {
 }
 
 async fn node(store: &Store) -> Result<Node> {
-    if let Some(found) = store.get("zarr.json").await? {
+    if let Some(found) = store.get_at_most("zarr.json", DOCUMENT_BYTES_MAX).await? {
         let document = json_object(store, "zarr.json", &found.bytes)?;
         return Ok(match document.get("node_type").and_then(Value::as_str) {
             Some("group") => Node::Group(attributes_of(&document)),
             _ => Node::V3(found.bytes.to_vec()),
         });
     }
-    let attributes = async || match store.get(".zattrs").await? {
+    let attributes = async || match store.get_at_most(".zattrs", DOCUMENT_BYTES_MAX).await? {
         Some(found) => json_object(store, ".zattrs", &found.bytes).map(Some),
         None => Ok(None),
     };
-    if let Some(found) = store.get(".zarray").await? {
+    if let Some(found) = store.get_at_most(".zarray", DOCUMENT_BYTES_MAX).await? {
         return Ok(Node::V2 { document: found.bytes.to_vec(), attributes: attributes().await?.unwrap_or_default() });
     }
-    let group = store.exists(".zgroup").await?;
+    // Read, and not only looked for: servers that know only how to send are served too.
+    let group = store.get_at_most(".zgroup", DOCUMENT_BYTES_MAX).await?.is_some();
     Ok(match attributes().await? {
         Some(attributes) => Node::Group(attributes),
         None if group => Node::Group(Map::new()),
