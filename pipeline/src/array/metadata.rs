@@ -65,6 +65,10 @@ impl Metadata {
         let mut document: ArrayMetadataV2 = serde_json::from_slice(document)
             .map_err(|e| Error::invalid(format!("{url}/.zarray is not the metadata of an array: {e}")))?;
         document.attributes = attributes;
+        // Rounding bits away is done when writing; who reads takes the numbers as they are.
+        if let Some(filters) = &mut document.filters {
+            filters.retain(|filter| filter.id() != "bitround");
+        }
         let document = array_metadata_v2_to_v3(&document).map_err(|e| match e {
             ArrayMetadataV2ToV3Error::UnsupportedCodec(name, _) => unknown_codec(url, &name),
             ArrayMetadataV2ToV3Error::UnsupportedDataType(found) => {

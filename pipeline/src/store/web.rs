@@ -113,3 +113,6 @@ pub(super) async fn collect(got: GetResult, range: Range<u64>) -> object_store::
     }
     Ok(kept.freeze())
 }
+
+#[cfg(test)]
+mod tests;
