@@ -8,6 +8,7 @@ use voxel::Dtype;
 use zarrs::array::codec::{ShardingCodecConfiguration, ShardingIndexLocation};
 use zarrs::array::{ArrayMetadataV2, ArrayMetadataV3, ChunkKeyEncoding, DataType, FillValue, data_type};
 use zarrs::convert::{ArrayMetadataV2ToV3Error, array_metadata_v2_to_v3};
+use zarrs::metadata::v2::MetadataV2;
 use zarrs::metadata::v3::MetadataV3;
 
 use super::chain::{Chain, Refusal, index_shape};
@@ -62,20 +63,31 @@ impl Metadata {
 
     /// Parses a v2 `.zarray` with the attributes of its `.zattrs`.
     pub(super) fn from_v2(url: &str, document: &[u8], attributes: Map<String, Value>) -> Result<Metadata> {
-        let mut document: ArrayMetadataV2 = serde_json::from_slice(document)
-            .map_err(|e| Error::invalid(format!("{url}/.zarray is not the metadata of an array: {e}")))?;
+        let not_metadata =
+            |e: serde_json::Error| Error::invalid(format!("{url}/.zarray is not the metadata of an array: {e}"));
+        let document: Value = serde_json::from_slice(document).map_err(not_metadata)?;
+        if let Some(fields) = document.get("dtype").filter(|dtype| dtype.is_array()) {
+            return Err(unknown_dtype(url, &format!("records {fields}")));
+        }
+        let mut document: ArrayMetadataV2 = serde_json::from_value(document).map_err(not_metadata)?;
         document.attributes = attributes;
         // Rounding bits away is done when writing; who reads takes the numbers as they are.
         if let Some(filters) = &mut document.filters {
             filters.retain(|filter| filter.id() != "bitround");
         }
-        let document = array_metadata_v2_to_v3(&document).map_err(|e| match e {
+        // The library knows this checksum in version 3 only.
+        let is_crc = |compressor: &mut MetadataV2| {
+            compressor.id() == "crc32c" && compressor.configuration().get("location").is_none_or(|at| at == "end")
+        };
+        let crc = document.compressor.take_if(is_crc).map(|_| MetadataV3::new("crc32c"));
+        let mut document = array_metadata_v2_to_v3(&document).map_err(|e| match e {
             ArrayMetadataV2ToV3Error::UnsupportedCodec(name, _) => unknown_codec(url, &name),
             ArrayMetadataV2ToV3Error::UnsupportedDataType(found) => {
                 unknown_dtype(url, &serde_json::to_value(&found).unwrap_or_default().to_string())
             }
             e => Error::invalid(format!("{url}/.zarray can't be read: {e}")),
         })?;
+        document.codecs.extend(crc);
         Self::new(url, &document)
     }
 

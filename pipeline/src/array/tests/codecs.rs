@@ -250,7 +250,7 @@ async fn types_that_are_no_image_are_named() {
 
 #[tokio::test]
 async fn filters_of_version_2_are_read_or_named() {
-    for name in ["delta", "astype", "packbits", "quantize", "lzma", "vlen-utf8", "my-own"] {
+    for name in ["delta", "astype", "packbits", "quantize", "lzma", "my-own"] {
         let (_dir, store) = scratch();
         put(
             &store,
