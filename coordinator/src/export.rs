@@ -204,7 +204,10 @@ fn write_strips<W: Write + std::io::Seek>(
 }
 
 /// Voxels as the file has them: in this machine's byte order, which the file's header tells.
-fn native_bytes<T: Element>(volume: &Volume<T>, from: usize, to: usize) -> Vec<u8> {
+fn native_bytes<T: Element>(volume: &Volume<T>, from: usize, to: usize) -> Vec<u8>
+where
+    AnyVolume: From<Volume<T>>,
+{
     let part = Volume::new(Region::whole([1, 1, to - from]), volume.data[from..to].to_vec());
     let mut bytes = AnyVolume::from(part).to_le_bytes();
     if cfg!(target_endian = "big") {

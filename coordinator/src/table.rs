@@ -54,8 +54,7 @@ pub fn table(output: &str, name: &str, format: Format, to: &mut dyn Write) -> Re
         }
         Format::JsonLines => {
             for row in rows {
-                // Numbers that JSON hasn't are null.
-                written(writeln!(to, "{}", row.map_err(|e| unreadable(&e))?.to_json_value()))?;
+                written(writeln!(to, "{}", json_line(&row.map_err(|e| unreadable(&e))?)))?;
             }
             written(to.flush())
         }
@@ -123,6 +122,25 @@ fn text(value: &Field) -> String {
         Field::Str(v) => v.clone(),
         other => other.to_string(),
     }
+}
+
+/// A row as a JSON object, its columns in order; numbers that JSON hasn't are null.
+fn json_line(row: &Row) -> String {
+    let string = |text: &str| serde_json::Value::from(text).to_string();
+    let fields: Vec<String> = row
+        .get_column_iter()
+        .map(|(name, value)| {
+            let value = match value {
+                Field::Null => "null".to_owned(),
+                Field::Double(v) if !v.is_finite() => "null".to_owned(),
+                Field::Float(v) if !v.is_finite() => "null".to_owned(),
+                Field::Str(v) => string(v),
+                value => text(value),
+            };
+            format!("{}:{value}", string(name))
+        })
+        .collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 fn quoted_value(value: &Field) -> String {
