@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::export::Compress;
 use crate::units::Bytes;
 
 /// Filter, segment, label and measure volumes that don't fit into memory.
@@ -25,6 +26,28 @@ const EXAMPLES: &str = "Examples:
 
 Exit codes: 0 done, 1 internal error, 2 invalid request, 4 store unavailable or disk full, 5 bad data,
 130 interrupted (the same command resumes).";
+
+const SLICE_EXAMPLES: &str = "Examples:
+  voxmill slice scan.zarr -o middle.png
+  voxmill slice scan.zarr --axis y --at 120 --window -200,1200 -o bones.png
+  voxmill slice scan-voxmill/labels.zarr --level 1 -o cells.png";
+
+const EXPORT_EXAMPLES: &str =
+    "Voxel size and unit go along, where tifffile, ImageJ and Bio-Formats look for them. Bool becomes uint8.
+
+Examples:
+  voxmill export scan-voxmill/labels.zarr labels.tif --compress deflate
+  voxmill export scan.zarr corner.tif --region 0:64,0:512,0:512 --channel 1";
+
+const TABLE_EXAMPLES: &str = "Examples:
+  voxmill table scan-voxmill
+  voxmill table scan-voxmill --csv > objects.csv
+  voxmill table scan-voxmill --json | head -3";
+
+const COMPLETIONS_EXAMPLES: &str = "Examples:
+  voxmill completions bash > ~/.local/share/bash-completion/completions/voxmill
+  voxmill completions zsh > ~/.zfunc/_voxmill
+  voxmill completions fish > ~/.config/fish/completions/voxmill.fish";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -82,23 +105,57 @@ pub(crate) enum Command {
         output: String,
     },
     /// Write one plane of an array as PNG
+    #[command(after_help = SLICE_EXAMPLES)]
     Slice {
         /// Array or group
         url: String,
         /// Axis the plane is perpendicular to: z, y or x
         #[arg(long, default_value = "z")]
         axis: String,
-        /// Index of the plane along the axis
+        /// Index of the plane along the axis [default: the middle]
         #[arg(long)]
-        at: usize,
+        at: Option<usize>,
         /// The PNG to write
         #[arg(short, long)]
         output: PathBuf,
+        /// Values that are black and white [default: the plane's least and greatest; uint8 as it is]
+        #[arg(long, value_name = "LO,HI", allow_hyphen_values = true, conflicts_with = "labels")]
+        window: Option<String>,
+        /// A colour for each number, as for images that say they hold labels; 0 is black
+        #[arg(long)]
+        labels: bool,
         #[command(flatten)]
         pick: Picked,
     },
     /// Add coarser levels to an OME-Zarr image, so that viewers can show it from afar
     Pyramid(Pyramid),
+    /// Write an image, or a part of it, as a BigTIFF of one page for each plane
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(Export),
+    /// Show the object table of a run, or write it as CSV or JSON
+    #[command(after_help = TABLE_EXAMPLES)]
+    Table {
+        /// Output of a run, or a Parquet file
+        output: String,
+        /// All rows as comma-separated values
+        #[arg(long, conflicts_with = "json")]
+        csv: bool,
+        /// All rows, a JSON object on each line
+        #[arg(long)]
+        json: bool,
+        /// Which table: objects, contacts, or the name of a saved step
+        #[arg(long, default_value = "objects")]
+        name: String,
+        /// Write to a file [default: stdout]
+        #[arg(short = 'o', long = "to", value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Print a script that completes voxmill's commands and flags in a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Print the JSON Schema of a job file
     Schema,
     /// Explain a command, or `steps`: each step with its parameters, defaults and twin in scipy or scikit-image
@@ -198,6 +255,31 @@ pub(crate) struct Pyramid {
     #[arg(long, default_value = "1GiB", value_name = "SIZE")]
     pub(crate) memory: Bytes,
     /// Make levels anew that are there
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Say nothing
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Array or group
+    pub(crate) url: String,
+    /// The TIFF file to write
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) pick: Picked,
+    /// Only a part: 0:100,:,:
+    #[arg(long, value_name = "SLICES", allow_hyphen_values = true)]
+    pub(crate) region: Option<String>,
+    /// How strips are packed
+    #[arg(long, value_enum, default_value_t = Compress::None)]
+    pub(crate) compress: Compress,
+    /// Memory for voxels in flight
+    #[arg(long, default_value = "512MiB", value_name = "SIZE")]
+    pub(crate) memory: Bytes,
+    /// Replace the file that is there
     #[arg(long)]
     pub(crate) overwrite: bool,
     /// Say nothing

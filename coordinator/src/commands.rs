@@ -10,12 +10,13 @@ use pipeline::plan::memory::Resources;
 use pipeline::step::help_steps;
 use pipeline::{Error, Result};
 
-use crate::cli::{Cli, Command, Import, JobArgs, Picked, Pyramid, Stored, Written};
+use crate::cli::{Cli, Command, Export, Import, JobArgs, Picked, Pyramid, Stored, Written};
 use crate::exit::Stop;
 use crate::import::{self, VoxelSize};
 use crate::progress::Progress;
 use crate::run::{self, Settings};
-use crate::{demo, info, pyramid, report, slice, units};
+use crate::table::{self, Format};
+use crate::{demo, export, info, pyramid, report, slice, units};
 
 /// Carries out a command.
 ///
@@ -51,13 +52,32 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
             eprintln!("{done}");
             Ok(())
         }
-        Command::Slice { url, axis, at, output, pick } => {
-            let axis = axis.parse()?;
-            let made = complete(1, slice::slice(&url, &pick.into(), axis, at, &output))?;
+        Command::Slice { url, axis, at, output, window, labels, pick } => {
+            let window = window.as_deref().map(str::parse).transpose()?;
+            let view = slice::View { axis: axis.parse()?, at, window, labels };
+            let made = complete(1, slice::slice(&url, &pick.into(), &view, &output))?;
             eprintln!("{}: {} x {} pixels, {}", output.display(), made.width, made.height, made.shading);
             Ok(())
         }
         Command::Pyramid(args) => complete(args.workers.unwrap_or_else(run::cores), add_levels(&args)),
+        Command::Export(args) => complete(2, export_file(&args)),
+        Command::Table { output, csv, json, name, to } => {
+            let format = match (csv, json) {
+                (true, _) => Format::Csv,
+                (_, true) => Format::JsonLines,
+                _ => Format::Head,
+            };
+            match to {
+                Some(file) => table::to_file(&file, |to| table::table(&output, &name, format, to))?,
+                None => table::table(&output, &name, format, &mut std::io::BufWriter::new(std::io::stdout().lock()))?,
+            }
+            Ok(())
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "voxmill", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
         Command::Schema => print_json(&schema()),
         Command::Help { topic } => help(topic.as_deref()),
     }
@@ -179,6 +199,23 @@ async fn add_levels(args: &Pyramid) -> Result<(), Stop> {
     let made = run::until_interrupted(work, "the image is as it was; run the same command again").await?;
     progress.stage_done();
     progress.say(&pyramid::told(&made));
+    Ok(())
+}
+
+async fn export_file(args: &Export) -> Result<(), Stop> {
+    let options = export::Options {
+        pick: args.pick.clone().into(),
+        region: args.region.as_deref().map(|region| region.parse().map_err(|e: Error| e.at("--region"))).transpose()?,
+        compress: args.compress,
+        overwrite: args.overwrite,
+        memory_bytes: args.memory.0,
+    };
+    let progress = Progress::new(args.quiet);
+    let export = export::export(&args.url, &args.output, &options, |done, all| progress.of_one("export", done, all));
+    let exported = run::until_interrupted(export, "nothing was left behind; run the same command again").await?;
+    progress.stage_done();
+    let (shape, bytes) = (units::shape(&exported.shape), units::Bytes(exported.bytes));
+    progress.say(&format!("{}: {shape} {}, {bytes}", args.output.display(), exported.dtype));
     Ok(())
 }
 

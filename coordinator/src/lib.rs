@@ -10,6 +10,7 @@ mod demo;
 pub mod dispatch;
 pub mod executor;
 pub mod exit;
+pub mod export;
 pub mod import;
 pub mod info;
 mod lock;
@@ -18,6 +19,7 @@ pub mod pyramid;
 pub mod report;
 pub mod run;
 pub mod slice;
+pub mod table;
 mod units;
 
 use std::process::ExitCode;

@@ -29,6 +29,43 @@ impl FromStr for Axis {
     }
 }
 
+/// The values that are black and white.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// Black, and everything below.
+    pub black: f64,
+    /// White, and everything above.
+    pub white: f64,
+}
+
+impl FromStr for Window {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let numbers: Option<Vec<f64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([black, white]) if black.is_finite() && white.is_finite() && black < white => {
+                Ok(Self { black: *black, white: *white })
+            }
+            _ => Err(Error::invalid(format!("{text:?} is no window"))
+                .hint("write two numbers, black before white, as in --window 0,4095")),
+        }
+    }
+}
+
+/// Which plane, and how it is shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    /// The axis that the plane is perpendicular to.
+    pub axis: Axis,
+    /// Index of the plane; the middle one when none.
+    pub at: Option<usize>,
+    /// What is black and white; chosen from the plane when none.
+    pub window: Option<Window>,
+    /// Shows integers as labels, whatever the image says of itself.
+    pub labels: bool,
+}
+
 /// What a slice came out as.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sliced {
@@ -63,18 +100,24 @@ impl std::fmt::Display for Shading {
     }
 }
 
-/// Writes the plane `at` along `axis` of the image at `url` to `output`, an 8-bit PNG. Slices along z show y downwards
-/// and x to the right, along y they show z and x, along x they show z and y. Grey values are windowed to the plane's
-/// finite minimum and maximum, but uint8 is shown as it is; label images are coloured. A 2-D image is its own slice 0
-/// along z.
+/// Writes one plane of the image at `url` to `output`, an 8-bit PNG. Slices along z show y downwards and x to the right,
+/// along y they show z and x, along x they show z and y. Without a window, grey values are windowed to the plane's
+/// finite minimum and maximum, but uint8 is shown as it is, and label images are coloured. A 2-D image is its own slice
+/// 0 along z.
 ///
 /// # Errors
 ///
-/// Those of [`Array::open`] and [`Array::fetch`]; Invalid for a plane that is not there.
-pub async fn slice(url: &str, pick: &Pick, axis: Axis, at: usize, output: &Path) -> Result<Sliced> {
+/// Those of [`Array::open`] and [`Array::fetch`]; Invalid for a plane that is not there, and for labels that are not
+/// integers.
+pub async fn slice(url: &str, pick: &Pick, view: &View, output: &Path) -> Result<Sliced> {
     let array = Array::open(url, pick).await?;
-    let plane = plane_region(array.extent(), axis, at)?;
-    let labels = array.dtype().is_integer() && is_labels(&array).await?;
+    let axis = view.axis;
+    let plane = plane_region(array.extent(), axis, view.at.unwrap_or(array.extent().shape[axis as usize] / 2))?;
+    let integers = array.dtype().is_integer() || array.dtype() == Dtype::Bool;
+    if view.labels && !integers {
+        return Err(Error::invalid(format!("{} holds {}, and labels are integers", array.url(), array.dtype())));
+    }
+    let labels = view.labels || view.window.is_none() && array.dtype().is_integer() && is_labels(&array).await?;
     let [rows, columns] = match axis {
         Axis::Z => [1, 2],
         Axis::Y => [0, 2],
@@ -85,7 +128,7 @@ pub async fn slice(url: &str, pick: &Pick, axis: Axis, at: usize, output: &Path)
     // Chunks are as deep as they are wide, so a whole plane of them can be many times the plane: one row of chunks is
     // read at a time, and nothing is read twice.
     let cache = ChunkCache::new(0);
-    let mut values = Values::new(array.dtype(), labels, width * height);
+    let mut values = Values::new(array.dtype(), labels, view.window, width * height);
     let step = array.chunk()[rows];
     for start in (0..height).step_by(step) {
         let mut band = plane;
@@ -135,16 +178,16 @@ async fn is_labels(array: &Array) -> Result<bool> {
 enum Values {
     /// Shown as they are: 0 is black and 255 white.
     Shades(Vec<u8>),
-    Grey(Vec<f64>),
+    Grey(Vec<f64>, Option<Window>),
     Labels(Vec<u64>),
 }
 
 impl Values {
-    fn new(dtype: Dtype, labels: bool, pixels: usize) -> Self {
+    fn new(dtype: Dtype, labels: bool, window: Option<Window>, pixels: usize) -> Self {
         match dtype {
             _ if labels => Self::Labels(Vec::with_capacity(pixels)),
-            Dtype::Bool | Dtype::U8 => Self::Shades(Vec::with_capacity(pixels)),
-            _ => Self::Grey(Vec::with_capacity(pixels)),
+            Dtype::Bool | Dtype::U8 if window.is_none() => Self::Shades(Vec::with_capacity(pixels)),
+            _ => Self::Grey(Vec::with_capacity(pixels), window),
         }
     }
 
@@ -155,7 +198,7 @@ impl Values {
             (Self::Shades(shades), other) => {
                 with_volume!(other, v => shades.extend(v.data.iter().map(|v| if v.is_foreground() { 255 } else { 0 })));
             }
-            (Self::Grey(grey), band) => with_volume!(band, v => grey.extend(v.data.iter().map(|v| v.to_f64()))),
+            (Self::Grey(grey, _), band) => with_volume!(band, v => grey.extend(v.data.iter().map(|v| v.to_f64()))),
             (Self::Labels(labels), band) => {
                 with_volume!(band, v => labels.extend(v.data.iter().map(|v| v.to_i128().unwrap_or(0) as u64)));
             }
@@ -165,7 +208,11 @@ impl Values {
     fn shaded(self) -> (Shading, png::ColorType, Vec<u8>) {
         match self {
             Self::Shades(shades) => (Shading::Grey { black: 0.0, white: 255.0 }, png::ColorType::Grayscale, shades),
-            Self::Grey(grey) => {
+            Self::Grey(grey, Some(Window { black, white })) => {
+                let pixels = grey.iter().map(|v| shade(*v, black, white)).collect();
+                (Shading::Grey { black, white }, png::ColorType::Grayscale, pixels)
+            }
+            Self::Grey(grey, None) => {
                 let finite = || grey.iter().copied().filter(|v| v.is_finite());
                 let (mut black, mut white) =
                     (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));

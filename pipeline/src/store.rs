@@ -1,6 +1,6 @@
 //! Objects under one root, read and written by key: the only place that names a storage backend.
 //!
-//! A [`Store`] is a root (a directory now, a bucket prefix later) and everything below it. It adds to `object_store` what
+//! A [`Store`] is a root (a directory, a web server's folder to read from) and everything below it. It adds to `object_store` what
 //! voxmill promises: errors that say what to do next, the version of each object read, neighbouring ranges in one
 //! request, keys that can't leave the root, and counters. Retrying single requests is the backend's; retrying tasks is
 //! dispatch's; what the keys mean is the business of arrays and layout.
@@ -12,11 +12,12 @@ mod failure;
 mod local;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::ops::Range;
 use std::path::Path as FsPath;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -49,7 +50,19 @@ pub struct Store {
     /// How messages name the root: an absolute path, or a URL. Without a `/` at the end, but for the root `/`.
     url: Arc<str>,
     counters: Arc<Counters>,
-    local: bool,
+    place: Place,
+}
+
+/// What kind of place a store is at.
+#[derive(Clone, Debug)]
+enum Place {
+    /// A file system.
+    Disk,
+    /// A web server, which is read only and lists nothing.
+    Web {
+        /// Set when the server has sent a whole object where a range was asked for.
+        whole_only: Arc<AtomicBool>,
+    },
 }
 
 /// An object, or the part of it that was asked for.
@@ -131,16 +144,21 @@ fn count(counter: &AtomicU64, by: u64) {
 }
 
 impl Store {
-    /// Opens the root `url`: a path, or `file://` and an absolute path. Nothing needs to be there; folders are made when
-    /// the first object is written.
+    /// Opens the root `url`: a path, `file://` and an absolute path, or `http://` or `https://` to read from. Nothing
+    /// needs to be there; folders are made when the first object is written.
     ///
     /// # Errors
     /// Invalid for an empty URL, a path that is not UTF-8, and for schemes this version doesn't speak.
     pub fn open(url: &str) -> Result<Store> {
         if let Some((scheme, _)) = url.split_once("://") {
-            match scheme {
+            match scheme.to_ascii_lowercase().as_str() {
                 "file" => {}
-                "s3" | "gs" | "az" | "http" | "https" => {
+                "http" | "https" => {
+                    let (backend, prefix, url) = web::open(url)?;
+                    let place = Place::Web { whole_only: Arc::default() };
+                    return Ok(Store { backend, prefix, url: url.into(), counters: Arc::default(), place });
+                }
+                "s3" | "gs" | "az" => {
                     return Err(Error::invalid(format!("{scheme}:// is not built into this version yet: {url}"))
                         .hint("use a path on a local or mounted disk"));
                 }
@@ -157,7 +175,7 @@ impl Store {
             prefix,
             url: path.into(),
             counters: Arc::default(),
-            local: true,
+            place: Place::Disk,
         })
     }
 
@@ -184,6 +202,29 @@ impl Store {
         &self.url
     }
 
+    /// True where [`Store::children`] and [`Store::list`] answer; a web server doesn't say what it holds.
+    pub fn can_list(&self) -> bool {
+        self.on_disk()
+    }
+
+    /// Whether objects may be written at all; that each may is seen when it is.
+    ///
+    /// # Errors
+    /// Invalid on a web server.
+    pub fn check_writable(&self) -> Result<()> {
+        match self.place {
+            Place::Disk => Ok(()),
+            Place::Web { .. } => {
+                Err(Error::invalid(format!("nothing can be written to {}: http is read only", self.url))
+                    .hint("write to a path on a disk"))
+            }
+        }
+    }
+
+    fn on_disk(&self) -> bool {
+        matches!(self.place, Place::Disk)
+    }
+
     /// How messages name an object: the root and its key.
     pub fn display(&self, key: &str) -> String {
         format!("{}/{key}", self.url.trim_end_matches('/'))
@@ -205,7 +246,15 @@ impl Store {
 
     /// Reads an object; `None` when there is none, and only then: a denied or failed read is an error.
     pub async fn get(&self, key: &str) -> Result<Option<Object>> {
-        self.get_with(key, None).await
+        self.get_with(key, None, u64::MAX).await
+    }
+
+    /// [`Store::get`] of an object that should have no more than `most` bytes.
+    ///
+    /// # Errors
+    /// Data when it has more; nothing of it is read then.
+    pub async fn get_at_most(&self, key: &str, most: u64) -> Result<Option<Object>> {
+        self.get_with(key, None, most).await
     }
 
     /// Reads bytes `range` of an object: fewer where the object ends earlier, none where it ends before the range.
@@ -213,7 +262,7 @@ impl Store {
         if range.is_empty() {
             return Ok(self.head(key).await?.map(|meta| self.object(&meta, Bytes::new())));
         }
-        match self.get_with(key, Some(GetRange::Bounded(range.clone()))).await {
+        match self.get_with(key, Some(GetRange::Bounded(range.clone())), u64::MAX).await {
             // Backends call a range beyond the end an error, each in its own words; the length settles it.
             Err(refused) => match self.head(key).await {
                 Ok(Some(meta)) if meta.size <= range.start => Ok(Some(self.object(&meta, Bytes::new()))),
@@ -225,7 +274,14 @@ impl Store {
 
     /// Reads the last `n` bytes of an object: all of it when it is shorter.
     pub async fn get_suffix(&self, key: &str, n: u64) -> Result<Option<Object>> {
-        self.get_with(key, Some(GetRange::Suffix(n))).await
+        match self.get_with(key, Some(GetRange::Suffix(n)), u64::MAX).await {
+            // Nothing has no end: some servers say so.
+            Err(refused) if !self.on_disk() => match self.head(key).await {
+                Ok(Some(meta)) if meta.size == 0 => Ok(Some(self.object(&meta, Bytes::new()))),
+                _ => Err(refused),
+            },
+            read => read,
+        }
     }
 
     /// Reads several ranges of one object, neighbours in one request. The answers are in the order asked, each
@@ -263,6 +319,7 @@ impl Store {
 
     /// Writes an object, replacing what was there: a crash leaves the old object or none, never a part.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<()> {
+        self.check_writable()?;
         let at = self.locate(key)?;
         count(&self.counters.puts, 1);
         count(&self.counters.bytes_out, bytes.len() as u64);
@@ -272,6 +329,7 @@ impl Store {
 
     /// Writes an object unless one is there already; false when one was.
     pub async fn put_new(&self, key: &str, bytes: Bytes) -> Result<bool> {
+        self.check_writable()?;
         let at = self.locate(key)?;
         count(&self.counters.puts, 1);
         let len = bytes.len() as u64;
@@ -287,6 +345,7 @@ impl Store {
 
     /// Starts writing an object too big to hold in memory. It appears when [`Upload::finish`] returns.
     pub async fn upload(&self, key: &str) -> Result<Upload> {
+        self.check_writable()?;
         let at = self.locate(key)?;
         let name = self.display(key);
         let upload = self.backend.put_multipart(&at).await.map_err(|e| failure(Doing::Write, &name, &e))?;
@@ -296,6 +355,7 @@ impl Store {
 
     /// Deletes an object; one that is not there is no error.
     pub async fn delete(&self, key: &str) -> Result<()> {
+        self.check_writable()?;
         let at = self.locate(key)?;
         count(&self.counters.deletes, 1);
         match self.backend.delete(&at).await {
@@ -307,9 +367,10 @@ impl Store {
     /// Deletes everything below the folder `prefix`, and on a disk the folder; one that is not there is no error.
     /// Symbolic links are removed, never followed.
     pub async fn delete_prefix(&self, prefix: &str) -> Result<()> {
+        self.check_writable()?;
         let at = self.locate(prefix)?;
         let name = self.display(prefix);
-        if self.local {
+        if self.on_disk() {
             count(&self.counters.deletes, 1);
             return local::blocking(move || local::delete_folder(FsPath::new(&name))).await;
         }
@@ -323,6 +384,7 @@ impl Store {
     /// Every object below the folder `prefix` (the root when empty), at any depth, sorted by key.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
         let at = self.locate_folder(prefix)?;
+        self.check_listable()?;
         let found: Result<Vec<ObjectMeta>, _> = self.backend.list(Some(&at)).try_collect().await;
         let found = found.map_err(|e| failure(Doing::List, &self.display(prefix), &e))?;
         count(&self.counters.lists, 1 + found.len() as u64 / 1000);
@@ -337,6 +399,7 @@ impl Store {
     /// What lies directly below the folder `prefix` (the root when empty). Nothing there gives an empty answer.
     pub async fn children(&self, prefix: &str) -> Result<Children> {
         let at = self.locate_folder(prefix)?;
+        self.check_listable()?;
         let found = self.backend.list_with_delimiter(Some(&at)).await;
         let found = match found {
             Ok(found) => found,
@@ -353,6 +416,13 @@ impl Store {
             folders: names(found.common_prefixes),
             objects: names(found.objects.into_iter().map(|meta| meta.location).collect()),
         })
+    }
+
+    fn check_listable(&self) -> Result<()> {
+        if self.can_list() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("{} is on a web server, which doesn't say what is inside", self.url)))
     }
 
     /// True when the object is there.
@@ -374,7 +444,7 @@ impl Store {
     /// where half-written objects are invisible.
     pub async fn sweep_staged(&self, prefix: &str) -> Result<usize> {
         self.locate_folder(prefix)?;
-        if !self.local {
+        if !self.on_disk() {
             return Ok(0);
         }
         let folder = if prefix.is_empty() { self.url.to_string() } else { self.display(prefix) };
@@ -384,7 +454,7 @@ impl Store {
     /// Removes what killed processes left half written of the object `key`, as [`Store::sweep_staged`] does below a folder.
     pub async fn sweep_staged_of(&self, key: &str) -> Result<usize> {
         self.locate(key)?;
-        if !self.local {
+        if !self.on_disk() {
             return Ok(0);
         }
         let path = self.display(key);
@@ -395,7 +465,7 @@ impl Store {
     pub async fn prune(&self, prefix: &str) -> Result<()> {
         self.locate(prefix)?;
         let folder = self.display(prefix);
-        if self.local {
+        if self.on_disk() {
             local::blocking(move || {
                 local::prune(FsPath::new(&folder));
                 Ok(())
@@ -405,21 +475,24 @@ impl Store {
         Ok(())
     }
 
-    async fn get_with(&self, key: &str, range: Option<GetRange>) -> Result<Option<Object>> {
+    async fn get_with(&self, key: &str, range: Option<GetRange>, most: u64) -> Result<Option<Object>> {
         let at = self.locate(key)?;
-        count(&self.counters.gets, 1);
-        let options = GetOptions { range, ..GetOptions::default() };
-        let read = match self.backend.get_opts(&at, options).await {
-            Ok(got) => {
-                let meta = got.meta.clone();
-                got.bytes().await.map(|bytes| (meta, bytes))
-            }
-            Err(e) => Err(e),
+        let read = match &self.place {
+            Place::Web { whole_only } => self.get_from_web(&at, range, most, whole_only).await,
+            Place::Disk => self.get_from_backend(&at, range, most).await,
         };
         match read {
-            Ok((meta, bytes)) => {
+            Ok((meta, Some(bytes))) => {
                 count(&self.counters.bytes_in, bytes.len() as u64);
                 Ok(Some(self.object(&meta, bytes)))
+            }
+            Ok((meta, None)) => Err(Error::data(format!(
+                "{} has {} bytes, and can have no more than {most}",
+                self.display(key),
+                meta.size
+            ))),
+            Err(e) if web::is_refusal(&e) => {
+                Err(Error::invalid(format!("can't read {}: the server doesn't allow it", self.display(key))))
             }
             Err(e) if failure::is_not_found(&e) => match self.broken_link(key) {
                 Some(error) => Err(error),
@@ -429,9 +502,66 @@ impl Store {
         }
     }
 
+    /// An object's bytes, or none when it has more than `most`.
+    async fn get_from_backend(
+        &self,
+        at: &Path,
+        range: Option<GetRange>,
+        most: u64,
+    ) -> object_store::Result<(ObjectMeta, Option<Bytes>)> {
+        count(&self.counters.gets, 1);
+        let got = self.backend.get_opts(at, GetOptions { range, ..GetOptions::default() }).await?;
+        let meta = got.meta.clone();
+        if got.range.end - got.range.start > most {
+            return Ok((meta, None));
+        }
+        let bytes = match self.place {
+            Place::Disk => got.bytes().await?,
+            Place::Web { .. } => {
+                let whole = 0..got.range.end - got.range.start;
+                web::collect(got, whole).await?
+            }
+        };
+        Ok((meta, Some(bytes)))
+    }
+
+    /// The same from a server that may not know ranges, or not those from the end.
+    async fn get_from_web(
+        &self,
+        at: &Path,
+        range: Option<GetRange>,
+        most: u64,
+        whole_only: &AtomicBool,
+    ) -> object_store::Result<(ObjectMeta, Option<Bytes>)> {
+        let Some(range) = range else { return self.get_from_backend(at, None, most).await };
+        if !whole_only.load(Ordering::Relaxed) {
+            match self.get_from_backend(at, Some(range.clone()), most).await {
+                Err(e) if web::is_whole_for_range(&e) => {}
+                read => return read,
+            }
+            if let GetRange::Suffix(n) = range {
+                count(&self.counters.gets, 1);
+                let size = self.backend.head(at).await?.size;
+                if n.min(size) > 0 {
+                    let end = GetRange::Bounded(size.saturating_sub(n)..size);
+                    match self.get_from_backend(at, Some(end), most).await {
+                        Err(e) if web::is_whole_for_range(&e) => {}
+                        read => return read,
+                    }
+                }
+            }
+            if !whole_only.swap(true, Ordering::Relaxed) {
+                tracing::warn!("{} sends whole objects only, so parts of them are read again and again", self.url);
+            }
+        }
+        count(&self.counters.gets, 1);
+        let (meta, bytes) = web::cut_from_whole(&*self.backend, at, &range).await?;
+        Ok((meta, Some(bytes)))
+    }
+
     /// Why an object that could not be found is nevertheless not missing.
     fn broken_link(&self, key: &str) -> Option<Error> {
-        if self.local { local::broken_link(FsPath::new(&self.display(key))) } else { None }
+        if self.on_disk() { local::broken_link(FsPath::new(&self.display(key))) } else { None }
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
@@ -450,7 +580,7 @@ impl Store {
 
     fn version(&self, meta: &ObjectMeta) -> Version {
         match &meta.e_tag {
-            Some(e_tag) if !self.local => Version::ETag { e_tag: e_tag.clone() },
+            Some(e_tag) if !self.on_disk() => Version::ETag { e_tag: e_tag.clone() },
             _ => Version::File { size: meta.size, mtime_us: meta.last_modified.timestamp_micros() },
         }
     }

@@ -8,10 +8,12 @@ The Rust tests unpack the files and must read the same voxels. They don't need P
 import json
 import pathlib
 import tempfile
+import warnings
 
 import numcodecs
 import numpy as np
 import zarr
+import zarr.codecs.numcodecs as numcodecs_v3
 from zarr.codecs import (
     BloscCodec,
     BytesCodec,
@@ -73,6 +75,25 @@ packers = {
 }
 for name, packer in packers.items():
     case(f"v2 {name}", S, "<u2", chunks=C, zarr_format=2, compressor=packer)
+checks = {
+    "bz2": ([], numcodecs.BZ2()),
+    "adler32": ([], numcodecs.Adler32()),
+    "fletcher32": ([numcodecs.Fletcher32()], numcodecs.Zlib()),
+    "shuffle": ([numcodecs.Shuffle(4)], numcodecs.Zstd()),
+    "crc32c": ([], numcodecs.CRC32C()),
+    "empty filters": ([], numcodecs.BZ2()),
+}
+for name, (filters, packer) in checks.items():
+    case(f"v2 {name}", S, "<u4", chunks=C, zarr_format=2, filters=filters or None, compressor=packer)
+case("v2 bitround", S, "<f4", chunks=C, zarr_format=2, filters=[numcodecs.BitRound(7)], compressor=numcodecs.Zstd())
+case("v2 fixedscaleoffset", S, "<f8", chunks=C, zarr_format=2, compressor=None,
+     filters=[numcodecs.FixedScaleOffset(offset=-5, scale=100, dtype="<f8", astype="<u2")])
+case("v2 without fill value", S, "<u2", chunks=C, zarr_format=2, compressor=None, fill_value=None)
+case("v2 F order, shuffled", S, "<u2", chunks=C, zarr_format=2, compressor=numcodecs.Zlib(),
+     filters=[numcodecs.Shuffle(2)], order="F")
+for shape in [(1, 5, 7), (6, 1, 1), (1, 1, 9), (1, 1, 1)]:
+    case(f"v2 {shape}", shape, "<u2", chunks=C, zarr_format=2, compressor=numcodecs.Zstd())
+case("v2 F order column", (6, 1), ">u2", chunks=(4, 4), zarr_format=2, compressor=None, order="F")
 case("v2 F order", S, "<i4", chunks=C, zarr_format=2, compressor=numcodecs.Zstd(), order="F")
 case("v2 F order big-endian slash", S, ">f8", chunks=C, zarr_format=2, compressor=None, order="F", dimension_separator="/")
 case("v2 missing chunks", S, "<f4", chunks=C, zarr_format=2, compressor=None, fill_value=np.nan, part=np.s_[:2, :2])
@@ -83,6 +104,38 @@ plain = {"none": [], "gzip": [GzipCodec()], "zstd": [ZstdCodec()], "zstd checksu
          "crc32c in zstd": [Crc32cCodec(), ZstdCodec()]}
 for name, codecs in plain.items():
     case(f"v3 {name}", S, "uint32", chunks=C, zarr_format=3, codecs=[BytesCodec(endian="little"), *codecs])
+    case(f"v3 {name} big", S, ">f8", chunks=C, zarr_format=3, codecs=[BytesCodec(endian="big"), *codecs])
+for dtype in ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"]:
+    for endian in ["little", "big"]:
+        case(f"v3 {dtype} {endian}", S, dtype, chunks=C, zarr_format=3, codecs=[BytesCodec(endian=endian)])
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    numcodecs_of_v3 = {
+        "zlib": [numcodecs_v3.Zlib()],
+        "bz2": [numcodecs_v3.BZ2()],
+        "adler32": [numcodecs_v3.Adler32()],
+        "fletcher32": [numcodecs_v3.Fletcher32()],
+        "shuffle": [numcodecs_v3.Shuffle(elementsize=4), ZstdCodec()],
+    }
+    for name, codecs in numcodecs_of_v3.items():
+        case(f"v3 numcodecs.{name}", S, "uint32", chunks=C, zarr_format=3, codecs=[BytesCodec(), *codecs])
+    case("v3 numcodecs.bitround", S, "float32", chunks=C, zarr_format=3,
+         codecs=[numcodecs_v3.BitRound(keepbits=7), BytesCodec(), ZstdCodec()])
+    case("v3 numcodecs.fixedscaleoffset", S, "float64", chunks=C, zarr_format=3, codecs=[
+        numcodecs_v3.FixedScaleOffset(offset=-5, scale=100, dtype="<f8", astype="<u2"), BytesCodec()])
+    case("shards, bz2 inside", S, "uint16", chunks=(2, 4, 8), zarr_format=3,
+         codecs=[ShardingCodec(chunk_shape=C, codecs=[BytesCodec(), numcodecs_v3.BZ2()])])
+for shape in [(1, 5, 7), (6, 1, 1), (1, 1, 9), (1, 1, 1)]:
+    case(f"v3 {shape}", shape, "uint16", chunks=C, zarr_format=3, codecs=[BytesCodec(), ZstdCodec()])
+case("v3 one chunk larger than the array", (2, 3, 2), "float32", chunks=(64, 64, 64), zarr_format=3,
+     codecs=[BytesCodec(), ZstdCodec()])
+case("v3 mostly missing", (8, 12, 20), "uint8", chunks=(4, 4, 4), zarr_format=3, part=np.s_[4:6, 9:11, 10:12],
+     codecs=[BytesCodec(), ZstdCodec()])
+for order in [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]:
+    case(f"v3 transposed {order}", S, "int32", chunks=(2, 3, 4), zarr_format=3,
+         codecs=[TransposeCodec(order=order), BytesCodec(endian="big"), GzipCodec()])
+for keys in [("default", "/"), ("default", "."), ("v2", "."), ("v2", "/")]:
+    case(f"v3 keys {keys}", S, "uint16", chunks=C, zarr_format=3, chunk_key_encoding=keys, codecs=[BytesCodec()])
 case("v3 big-endian", S, "int16", chunks=C, zarr_format=3, codecs=[BytesCodec(endian="big")])
 case("v3 bool", S, "bool", chunks=C, zarr_format=3, codecs=[BytesCodec(), ZstdCodec()])
 case("v3 transposed", S, "float32", chunks=C, zarr_format=3,
@@ -106,12 +159,18 @@ case("shards with holes", L, "int32", chunks=(4, 4, 8), zarr_format=3, fill_valu
 case("shards, transposed inside", L, "int8", chunks=(4, 4, 8), zarr_format=3,
      codecs=sharded(inner=[TransposeCodec(order=(2, 1, 0)), BytesCodec(), GzipCodec()]))
 case("shards in shards", L, "uint16", chunks=(4, 4, 8), zarr_format=3, codecs=sharded(inner=sharded(chunk=(1, 2, 2))))
+case("shards in shards in shards", (8, 8, 16), "int16", chunks=(8, 8, 16), zarr_format=3, part=np.s_[1:7, 3:, :11],
+     fill_value=-3, codecs=sharded("start", sharded("end", sharded(chunk=(1, 2, 2)), (2, 4, 4)), (4, 8, 8)))
+case("transposed shards", (5, 9, 13), "int32", chunks=(4, 4, 8), zarr_format=3, part=np.s_[:3, :5, :9], fill_value=9,
+     codecs=[TransposeCodec(order=(2, 0, 1)), *sharded(chunk=(4, 2, 2))])
 case("packed shards", L, "uint16", chunks=(4, 4, 8), zarr_format=3, codecs=[*sharded(), GzipCodec()])
 case("sharded plane", (9, 13), "uint16", chunks=(4, 8), zarr_format=3, codecs=sharded(chunk=(2, 4)))
 
 T = (2, 3, 4, 5, 6)
 case("time and channels", T, "uint16", chunks=(1, 2, 2, 3, 4), zarr_format=3, dimension_names=list("tczyx"),
      codecs=[BytesCodec(endian="little")], pick={"time": 1, "channel": 2}, selection=np.s_[1, 2])
+case("v2 time and channels", T, "<i2", chunks=(2, 1, 2, 3, 4), zarr_format=2, compressor=numcodecs.Zlib(),
+     pick={"time": 1, "channel": 2}, selection=np.s_[1, 2])
 case("unnamed axes", T[1:], "uint16", chunks=(3, 2, 3, 4), zarr_format=3,
      codecs=[BytesCodec(endian="little")], pick={"channel": 1}, selection=np.s_[1])
 case("channel last, sharded", (5, 6, 3), "uint8", chunks=(4, 4, 4), zarr_format=3, dimension_names=["y", "x", "c"],

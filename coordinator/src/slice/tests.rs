@@ -19,6 +19,10 @@ fn spec(dtype: Dtype, shape: [usize; 3]) -> ArraySpec {
 
 /// Slices the array `volume` and gives the decoded picture.
 async fn sliced(volume: AnyVolume, kind: Option<GroupKind>, axis: Axis, at: usize) -> (Sliced, Vec<u8>) {
+    viewed(volume, kind, &View { axis, at: Some(at), window: None, labels: false }).await
+}
+
+async fn viewed(volume: AnyVolume, kind: Option<GroupKind>, view: &View) -> (Sliced, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let url = folder.path().join("image.zarr");
     let store = Store::open(url.to_str().unwrap()).unwrap();
@@ -31,7 +35,7 @@ async fn sliced(volume: AnyVolume, kind: Option<GroupKind>, axis: Axis, at: usiz
     }
     let target = if kind.is_some() { url.clone() } else { url.join("0") };
     let output = folder.path().join("slice.png");
-    let result = slice(target.to_str().unwrap(), &Pick::default(), axis, at, &output).await.unwrap();
+    let result = slice(target.to_str().unwrap(), &Pick::default(), view, &output).await.unwrap();
     let decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&output).unwrap()));
     let mut reader = decoder.read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
@@ -75,6 +79,19 @@ async fn grey_values_are_windowed_to_what_is_finite() {
 }
 
 #[tokio::test]
+async fn a_window_and_labels_can_be_asked_for() {
+    let volume = AnyVolume::U8(Volume::new(Region::whole([3, 1, 4]), [[9; 4], [10, 60, 110, 255], [9; 4]].concat()));
+    let view = View { axis: Axis::Z, at: None, window: Some("10,110".parse().unwrap()), labels: false };
+    let (result, pixels) = viewed(volume.clone(), Some(GroupKind::Labels), &view).await;
+    assert_eq!((result.shading, pixels), (Shading::Grey { black: 10.0, white: 110.0 }, vec![0, 128, 255, 255]));
+    let (result, pixels) = viewed(volume, None, &View { window: None, labels: true, ..view }).await;
+    assert_eq!((result.shading, &pixels[3..6]), (Shading::Labels, &colour(60)[..]));
+    for wrong in ["", "1", "2,1", "1,1", "1,2,3", "a,b", "0,inf", "nan,1"] {
+        assert_eq!(wrong.parse::<Window>().unwrap_err().message, format!("{wrong:?} is no window"));
+    }
+}
+
+#[tokio::test]
 async fn labels_are_coloured_and_background_is_black() {
     let volume = AnyVolume::U32(Volume::new(Region::whole([1, 1, 4]), vec![0, 1, 2, 1]));
     let (result, pixels) = sliced(volume.clone(), Some(GroupKind::Labels), Axis::Z, 0).await;
@@ -102,7 +119,8 @@ async fn integers_in_labels_zarr_are_labels() {
         };
         write_whole(&store, &spec(dtype, [1, 1, 2]), &volume).await.unwrap();
         let output = folder.path().join("slice.png");
-        let result = slice(url.to_str().unwrap(), &Pick::default(), Axis::Z, 0, &output).await.unwrap();
+        let view = View { axis: Axis::Z, at: None, window: None, labels: false };
+        let result = slice(url.to_str().unwrap(), &Pick::default(), &view, &output).await.unwrap();
         assert_eq!(result.shading == Shading::Labels, expected, "{name} of {dtype}");
     }
 }

@@ -5,13 +5,13 @@ use std::num::NonZeroU64;
 
 use serde_json::{Map, Value};
 use voxel::Dtype;
-use zarrs::array::codec::api::Codec as ZarrsCodec;
 use zarrs::array::codec::{ShardingCodecConfiguration, ShardingIndexLocation};
-use zarrs::array::{ArrayMetadataV2, ArrayMetadataV3, ChunkKeyEncoding, CodecChain, DataType, FillValue, data_type};
+use zarrs::array::{ArrayMetadataV2, ArrayMetadataV3, ChunkKeyEncoding, DataType, FillValue, data_type};
 use zarrs::convert::{ArrayMetadataV2ToV3Error, array_metadata_v2_to_v3};
+use zarrs::metadata::v2::MetadataV2;
 use zarrs::metadata::v3::MetadataV3;
 
-use super::chain::{Chain, guarded};
+use super::chain::{Chain, Refusal, index_shape};
 use crate::{Error, Result};
 
 /// A chunk that decodes to more than this is a damaged document, not a chunk: no machine we know could hold it.
@@ -63,16 +63,31 @@ impl Metadata {
 
     /// Parses a v2 `.zarray` with the attributes of its `.zattrs`.
     pub(super) fn from_v2(url: &str, document: &[u8], attributes: Map<String, Value>) -> Result<Metadata> {
-        let mut document: ArrayMetadataV2 = serde_json::from_slice(document)
-            .map_err(|e| Error::invalid(format!("{url}/.zarray is not the metadata of an array: {e}")))?;
+        let not_metadata =
+            |e: serde_json::Error| Error::invalid(format!("{url}/.zarray is not the metadata of an array: {e}"));
+        let document: Value = serde_json::from_slice(document).map_err(not_metadata)?;
+        if let Some(fields) = document.get("dtype").filter(|dtype| dtype.is_array()) {
+            return Err(unknown_dtype(url, &format!("records {fields}")));
+        }
+        let mut document: ArrayMetadataV2 = serde_json::from_value(document).map_err(not_metadata)?;
         document.attributes = attributes;
-        let document = array_metadata_v2_to_v3(&document).map_err(|e| match e {
+        // Rounding bits away is done when writing; who reads takes the numbers as they are.
+        if let Some(filters) = &mut document.filters {
+            filters.retain(|filter| filter.id() != "bitround");
+        }
+        // The library knows this checksum in version 3 only.
+        let is_crc = |compressor: &mut MetadataV2| {
+            compressor.id() == "crc32c" && compressor.configuration().get("location").is_none_or(|at| at == "end")
+        };
+        let crc = document.compressor.take_if(is_crc).map(|_| MetadataV3::new("crc32c"));
+        let mut document = array_metadata_v2_to_v3(&document).map_err(|e| match e {
             ArrayMetadataV2ToV3Error::UnsupportedCodec(name, _) => unknown_codec(url, &name),
             ArrayMetadataV2ToV3Error::UnsupportedDataType(found) => {
                 unknown_dtype(url, &serde_json::to_value(&found).unwrap_or_default().to_string())
             }
             e => Error::invalid(format!("{url}/.zarray can't be read: {e}")),
         })?;
+        document.codecs.extend(crc);
         Self::new(url, &document)
     }
 
@@ -128,8 +143,7 @@ impl Metadata {
         let shards = match sharding {
             None => None,
             Some(sharding) => {
-                let mut index_shape: Vec<NonZeroU64> = per_object.iter().filter_map(|n| NonZeroU64::new(*n)).collect();
-                index_shape.extend(NonZeroU64::new(2));
+                let index_shape = index_shape(&per_object).map_err(|why| broken(&format!("its {why}")))?;
                 let index = self::chain(
                     url,
                     &sharding.index_codecs,
@@ -185,8 +199,8 @@ fn regular_chunks(document: &ArrayMetadataV3) -> Option<Vec<NonZeroU64>> {
     chunks.iter().map(|n| n.as_u64().and_then(NonZeroU64::new)).collect()
 }
 
-/// The sharding codec's configuration, when inner chunks can be read one by one: it is the only codec, and there is no
-/// sharding within. Anything else is decoded a whole object at a time.
+/// The sharding codec's configuration, when inner chunks can be read one by one: it is the only codec. Anything else is
+/// decoded a whole object at a time, as is a shard within a shard.
 fn sole_sharding(
     url: &str,
     codecs: &[MetadataV3],
@@ -199,7 +213,7 @@ fn sole_sharding(
         .to_typed_configuration()
         .map_err(|e| Error::invalid(format!("{url} can't be read: its sharding codec has a bad configuration: {e}")))?;
     match configuration {
-        ShardingCodecConfiguration::V1(v1) if v1.codecs.iter().all(|c| c.name() != "sharding_indexed") => Ok(Some(v1)),
+        ShardingCodecConfiguration::V1(v1) => Ok(Some(v1)),
         _ => Ok(None),
     }
 }
@@ -211,24 +225,10 @@ fn chain(
     data_type: DataType,
     fill: FillValue,
 ) -> Result<Chain> {
-    let mut understood = Vec::new();
-    let mut packers = Vec::new();
-    for codec in codecs {
-        match guarded(|| ZarrsCodec::from_metadata(codec).map_err(|e| e.to_string())) {
-            Ok(ZarrsCodec::BytesToBytes(_)) => {
-                packers.push(codec.name());
-                understood.push(codec.clone());
-            }
-            Ok(_) => understood.push(codec.clone()),
-            Err(_) if !codec.must_understand() => {}
-            Err(e) if e.contains("not supported") => return Err(unknown_codec(url, codec.name())),
-            Err(e) => return Err(Error::invalid(format!("{url} can't be read: its codec {}: {e}", codec.name()))),
-        }
-    }
-    let chain = CodecChain::from_metadata(&understood)
-        .map_err(|e| Error::invalid(format!("{url} can't be read: its codecs: {e}")))?;
-    Chain::new(&chain, &packers, shape, data_type, fill)
-        .map_err(|e| Error::invalid(format!("{url} can't be read: its codecs: {e}")))
+    Chain::new(codecs, shape, data_type, fill).map_err(|refusal| match refusal {
+        Refusal::Unknown(name) => unknown_codec(url, &name),
+        Refusal::Broken(why) => Error::invalid(format!("{url} can't be read: its {why}")),
+    })
 }
 
 /// `zstd (level 3, checksum false)`

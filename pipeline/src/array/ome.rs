@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::axes::{self, Axis, Kind};
+use super::axes::{Axis, Kind};
 
 /// Which metadata a written group carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,19 +160,19 @@ pub(super) fn multiscales(group: &Map<String, Value>) -> Result<Option<Multiscal
             },
         })
         .collect();
-    let axes = if axes.is_empty() { axes::by_position(5) } else { axes };
+    let rank = if axes.is_empty() { 5 } else { axes.len() };
     let levels = document
         .datasets
         .into_iter()
         .map(|dataset| {
             // A level's own transformations come first, then those of the whole image.
-            let (mut scale, mut translation) = (vec![1.0; axes.len()], vec![0.0; axes.len()]);
+            let (mut scale, mut translation) = (vec![1.0; rank], vec![0.0; rank]);
             for step in dataset.transformations.iter().chain(&document.transformations) {
-                for (a, by) in step.scale.iter().flatten().enumerate().take(axes.len()) {
+                for (a, by) in step.scale.iter().flatten().enumerate().take(rank) {
                     scale[a] *= by;
                     translation[a] *= by;
                 }
-                for (a, by) in step.translation.iter().flatten().enumerate().take(axes.len()) {
+                for (a, by) in step.translation.iter().flatten().enumerate().take(rank) {
                     translation[a] += by;
                 }
             }

@@ -13,11 +13,18 @@ use crate::{Error, Kind, Result};
 /// Groups within groups that are followed before the search is given up; real files have three.
 const DEPTH_MAX: usize = 8;
 
+/// A metadata document of more bytes than this is none; with consolidated metadata they can be long.
+const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
+
 /// What the metadata at one place says it is.
 enum Node {
     V3(Vec<u8>),
-    V2 { document: Vec<u8>, attributes: Map<String, Value> },
-    Group(Map<String, Value>),
+    V2 {
+        document: Vec<u8>,
+        attributes: Map<String, Value>,
+    },
+    /// The attributes, and the whole document where there is one (v3).
+    Group(Map<String, Value>, Map<String, Value>),
     Nothing,
 }
 
@@ -45,7 +52,7 @@ impl Array {
         let mut level: Option<Level> = None;
         let mut series = pick.series;
         for _ in 0..DEPTH_MAX {
-            let attributes = match node(&store).await? {
+            let (attributes, document) = match node(&store).await? {
                 Node::V3(document) => {
                     let metadata = Metadata::from_v3(store.url(), &document)?;
                     return assemble(store, metadata, &document, level, series, pick).await;
@@ -54,7 +61,7 @@ impl Array {
                     let metadata = Metadata::from_v2(store.url(), &document, attributes)?;
                     return assemble(store, metadata, &document, level, series, pick).await;
                 }
-                Node::Group(attributes) => attributes,
+                Node::Group(attributes, document) => (attributes, document),
                 Node::Nothing if level.is_some() => {
                     return Err(Error::invalid(format!(
                         "{} is named by the group around it, but is not there",
@@ -75,7 +82,7 @@ impl Array {
                 series = None;
                 chosen
             } else {
-                only_array(&store).await?
+                only_array(&store, &document).await?
             };
         }
         Err(Error::invalid(format!("{} is nested too deeply to be an image", store.url())))
@@ -83,24 +90,25 @@ impl Array {
 }
 
 async fn node(store: &Store) -> Result<Node> {
-    if let Some(found) = store.get("zarr.json").await? {
+    if let Some(found) = store.get_at_most("zarr.json", DOCUMENT_BYTES_MAX).await? {
         let document = json_object(store, "zarr.json", &found.bytes)?;
         return Ok(match document.get("node_type").and_then(Value::as_str) {
-            Some("group") => Node::Group(attributes_of(&document)),
+            Some("group") => Node::Group(attributes_of(&document), document),
             _ => Node::V3(found.bytes.to_vec()),
         });
     }
-    let attributes = async || match store.get(".zattrs").await? {
+    let attributes = async || match store.get_at_most(".zattrs", DOCUMENT_BYTES_MAX).await? {
         Some(found) => json_object(store, ".zattrs", &found.bytes).map(Some),
         None => Ok(None),
     };
-    if let Some(found) = store.get(".zarray").await? {
+    if let Some(found) = store.get_at_most(".zarray", DOCUMENT_BYTES_MAX).await? {
         return Ok(Node::V2 { document: found.bytes.to_vec(), attributes: attributes().await?.unwrap_or_default() });
     }
-    let group = store.exists(".zgroup").await?;
+    // Read, and not only looked for: servers that know only how to send are served too.
+    let group = store.get_at_most(".zgroup", DOCUMENT_BYTES_MAX).await?.is_some();
     Ok(match attributes().await? {
-        Some(attributes) => Node::Group(attributes),
-        None if group => Node::Group(Map::new()),
+        Some(attributes) => Node::Group(attributes, Map::new()),
+        None if group => Node::Group(Map::new(), Map::new()),
         None => Node::Nothing,
     })
 }
@@ -127,10 +135,13 @@ fn pick_level(store: &Store, image: Multiscales, pick: &Pick) -> Result<(Level, 
     Ok((Level { image, index }, array))
 }
 
+/// Images of a bioformats2raw file that are looked for, one by one, where they can't be listed.
+const SERIES_ASKED_FOR: usize = 256;
+
 async fn pick_series(store: &Store, series: Option<usize>) -> Result<Store> {
     // The group `OME` may name the images in order; without it they are the folders 0, 1, ...
     let named: Option<Vec<String>> = match node(&store.child("OME")?).await? {
-        Node::Group(attributes) => ome::attributes(&attributes)
+        Node::Group(attributes, _) => ome::attributes(&attributes)
             .get("series")
             .and_then(Value::as_array)
             .map(|paths| paths.iter().filter_map(|path| path.as_str().map(str::to_owned)).collect()),
@@ -138,11 +149,20 @@ async fn pick_series(store: &Store, series: Option<usize>) -> Result<Store> {
     };
     let paths = match named {
         Some(paths) => paths,
-        None => {
+        None if store.can_list() => {
             let folders = store.children("").await?.folders;
             let mut numbers: Vec<usize> = folders.iter().filter_map(|name| name.parse().ok()).collect();
             numbers.sort_unstable();
             numbers.iter().map(usize::to_string).collect()
+        }
+        None => {
+            let mut paths = Vec::new();
+            while paths.len() < SERIES_ASKED_FOR
+                && !matches!(node(&store.child(&paths.len().to_string())?).await?, Node::Nothing)
+            {
+                paths.push(paths.len().to_string());
+            }
+            paths
         }
     };
     match (series, paths.as_slice()) {
@@ -160,41 +180,121 @@ async fn pick_series(store: &Store, series: Option<usize>) -> Result<Store> {
     }
 }
 
+/// What lies in a group, as far as can be seen: names of folders that may be arrays or groups.
+async fn members(store: &Store, group: &Map<String, Value>) -> Result<Option<Vec<String>>> {
+    if store.can_list() {
+        return Ok(Some(store.children("").await?.folders));
+    }
+    // Consolidated metadata holds the documents of everything below: in `zarr.json` since v3, else in `.zmetadata`.
+    let paths = match group.get("consolidated_metadata").and_then(|c| c.get("metadata")).and_then(Value::as_object) {
+        Some(documents) => documents.keys().cloned().collect::<Vec<_>>(),
+        None => match store.get_at_most(".zmetadata", DOCUMENT_BYTES_MAX).await? {
+            Some(found) => json_object(store, ".zmetadata", &found.bytes)?
+                .get("metadata")
+                .and_then(Value::as_object)
+                .map(|documents| documents.keys().filter(|key| key.contains('/')).cloned().collect())
+                .unwrap_or_default(),
+            None => return Ok(None),
+        },
+    };
+    let mut names: Vec<String> =
+        paths.iter().filter_map(|path| path.split('/').next()).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    Ok(Some(names))
+}
+
 /// The one array of a group that is no image, or an error that lists what is there.
-async fn only_array(store: &Store) -> Result<Store> {
+async fn only_array(store: &Store, group: &Map<String, Value>) -> Result<Store> {
+    let url = store.url();
+    let Some(names) = members(store, group).await? else {
+        return Err(Error::invalid(format!("{url} is a group, and a web server doesn't say what is inside"))
+            .hint(format!("name the array, as in {}", store.display("0"))));
+    };
     let mut arrays = Vec::new();
     let mut inside = Vec::new();
-    for name in store.children("").await?.folders {
+    let mut example = None;
+    for name in names {
         let child = store.child(&name)?;
         let what = match node(&child).await? {
             Node::V3(_) | Node::V2 { .. } => {
                 arrays.push(child);
                 "array"
             }
-            Node::Group(attributes) if matches!(ome::multiscales(&attributes), Ok(Some(_))) => "image",
-            Node::Group(_) => "group",
+            Node::Group(attributes, _) if matches!(ome::multiscales(&attributes), Ok(Some(_))) => "image",
+            Node::Group(..) => {
+                // What is in it is listed in its place: who sees `cells/` must not have to look again.
+                let below = readable(&child, &name, DEPTH_LISTED).await?;
+                if !below.is_empty() {
+                    example =
+                        example.or_else(|| below.first().and_then(|first| first.split(" (").next()).map(str::to_owned));
+                    inside.extend(below);
+                    continue;
+                }
+                "group"
+            }
             Node::Nothing => "no Zarr",
         };
+        if ["array", "image"].contains(&what) {
+            example.get_or_insert_with(|| name.clone());
+        }
         inside.push(format!("{name} ({what})"));
     }
     match <[Store; 1]>::try_from(arrays) {
         Ok([only]) => Ok(only),
-        Err(_) if inside.is_empty() => Err(Error::invalid(format!("{} is an empty group", store.url()))),
-        Err(_) => Err(Error::invalid(format!("{} is a group; inside are {}", store.url(), listed(&inside))).hint(
-            format!("name one of them, as in {}", store.display(inside[0].split(" (").next().unwrap_or_default())),
-        )),
+        Err(_) if inside.is_empty() => Err(Error::invalid(format!("{url} is an empty group"))),
+        Err(_) => {
+            let error = Error::invalid(format!("{url} is a group; inside are {}", listed(&inside)));
+            Err(match example {
+                Some(name) => error.hint(format!("name one of them, as in {}", store.display(&name))),
+                None => error,
+            })
+        }
     }
+}
+
+/// Groups within a group that are looked into for a message.
+const DEPTH_LISTED: usize = 3;
+
+/// Arrays and images of one group that are looked at for a message.
+const MEMBERS_LISTED: usize = 16;
+
+/// The arrays and images in the group at `store`, which the message calls `path`.
+async fn readable(store: &Store, path: &str, depth: usize) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    if depth == 0 || !store.can_list() {
+        return Ok(found);
+    }
+    for name in store.children("").await?.folders.into_iter().take(MEMBERS_LISTED) {
+        let (child, path) = (store.child(&name)?, format!("{path}/{name}"));
+        match node(&child).await? {
+            Node::V3(_) | Node::V2 { .. } => found.push(format!("{path} (array)")),
+            Node::Group(attributes, _) if matches!(ome::multiscales(&attributes), Ok(Some(_))) => {
+                found.push(format!("{path} (image)"));
+            }
+            Node::Group(..) => found.extend(Box::pin(readable(&child, &path, depth - 1)).await?),
+            Node::Nothing => {}
+        }
+        if found.len() > MEMBERS_LISTED {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// Why there is no node at the place asked for.
 async fn nothing_to_open(store: &Store) -> Result<Error> {
     let url = store.url();
-    if store.is_object().await? {
+    // A web server may answer for a folder, with a page about it; a name that promises a file is believed.
+    if (store.can_list() || file_kind(url).is_some()) && store.is_object().await? {
         return Ok(match file_kind(url) {
             Some((kind, stem)) => Error::invalid(format!("{url} is a {kind} file, not a Zarr array"))
                 .hint(format!("voxmill import {url} {stem}.zarr")),
             None => Error::invalid(format!("{url} is a file, not a Zarr array")),
         });
+    }
+    if !store.can_list() {
+        return Ok(Error::invalid(format!("nothing at {url}: there is no zarr.json, .zarray, .zgroup or .zattrs")));
     }
     let inside = store.children("").await?;
     let names: Vec<String> = inside.folders.iter().map(|name| format!("{name}/")).chain(inside.objects).collect();
@@ -262,6 +362,8 @@ async fn assemble(
     };
     let axes = match &level {
         Some(level) if level.image.axes.len() == metadata.shape.len() => level.image.axes.clone(),
+        // Versions 0.1 and 0.2 have no axes: then the array's own names count, and its positions.
+        Some(level) if level.image.axes.is_empty() => axes::by_name(metadata.names.as_deref(), metadata.shape.len()),
         Some(level) => {
             return Err(Error::invalid(format!(
                 "{url} has {} axes, the image metadata around it has {}",
@@ -328,7 +430,7 @@ async fn assemble(
 async fn level_around(store: &Store) -> Result<Option<Level>> {
     let Some((above, name)) = store.parent() else { return Ok(None) };
     let attributes = match node(&above).await {
-        Ok(Node::Group(attributes)) => attributes,
+        Ok(Node::Group(attributes, _)) => attributes,
         Ok(_) => return Ok(None),
         // Permission to read an array need not reach what lies around it. A store that can't answer now must not
         // change the units of the result.

@@ -101,7 +101,7 @@ impl Array {
     async fn fetch_object(&self, cache: &ChunkCache, object: [u64; 3], parts: &[&Part]) -> Result<()> {
         let key = self.0.metadata.key(&self.stored(object, &self.0.metadata.object));
         let Some(shards) = &self.0.metadata.shards else {
-            let found = self.store().get(&key).await?;
+            let found = self.store().get_at_most(&key, self.0.metadata.chain.encoded_max()).await?;
             for part in parts {
                 let (raw, version) = match &found {
                     Some(found) => (Raw::Bytes(found.bytes.clone()), Some(found.version.clone())),

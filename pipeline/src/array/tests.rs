@@ -87,7 +87,7 @@ fn spec(dtype: Dtype, shape: [usize; 3], chunks: [usize; 3], shards: Option<[usi
 #[tokio::test]
 async fn what_zarr_python_writes_is_read() {
     let cases: Vec<Written> = serde_json::from_str(include_str!("../../tests/zarr_python.json")).unwrap();
-    assert!(cases.len() > 40);
+    assert!(cases.len() > 110);
     for case in cases {
         let (_dir, store) = scratch();
         for (key, document) in &case.documents {
@@ -437,5 +437,6 @@ async fn a_region_outside_the_image_is_our_mistake() {
     }
 }
 
+mod codecs;
 mod opening;
 mod writing;

@@ -36,9 +36,17 @@ pub(super) fn failure(doing: Doing, name: &str, error: &object_store::Error) -> 
         E::NotImplemented { operation, .. } => Error::internal(format!("can't {} {name}: {operation}", doing.verb())),
         _ => match io_error(error) {
             Some(io) => io_failure(doing, name, io),
-            None => Error::unavailable(format!("can't {} {name}: {error}", doing.verb())),
+            None => Error::unavailable(format!("can't {} {name}: {}", doing.verb(), in_short(error))),
         },
     }
+}
+
+/// What the backend says, without the page that a web server may have sent along.
+fn in_short(error: &object_store::Error) -> String {
+    const CHARS: usize = 300;
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default().trim_end_matches([':', ' ']);
+    if line.chars().count() > CHARS { line.chars().take(CHARS).chain("...".chars()).collect() } else { line.to_owned() }
 }
 
 /// The same for an error of the operating system.

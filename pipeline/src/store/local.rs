@@ -8,14 +8,18 @@ use crate::{Error, Result};
 
 /// The absolute path of `url` (a path, or `file://` and one), without `.` and `..`. Need not exist.
 pub(super) fn absolute(url: &str) -> Result<String> {
-    let path = url.strip_prefix("file://").unwrap_or(url);
+    let path = match url.split_once("://").filter(|(scheme, _)| scheme.eq_ignore_ascii_case("file")) {
+        // `file://localhost/` is this machine, too (RFC 8089).
+        Some((_, path)) => unescaped(path.strip_prefix("localhost").unwrap_or(path)),
+        None => url.to_owned(),
+    };
     if path.is_empty() {
         return Err(Error::invalid("an empty path names nothing"));
     }
-    if url.starts_with("file://") && !path.starts_with('/') {
+    if path != url && !path.starts_with('/') {
         return Err(Error::invalid(format!("{url} names a host; a file URL is file:// and an absolute path")));
     }
-    let given = std::path::absolute(path).map_err(|e| io_failure(Doing::Read, path, &e))?;
+    let given = std::path::absolute(&path).map_err(|e| io_failure(Doing::Read, &path, &e))?;
     let mut clean = PathBuf::new();
     for part in given.components() {
         match part {
@@ -29,6 +33,25 @@ pub(super) fn absolute(url: &str) -> Result<String> {
         }
     }
     clean.into_os_string().into_string().map_err(|path| Error::invalid(format!("{} is not UTF-8", path.display())))
+}
+
+/// A path with its `%20` and the like undone. What is no such escape stays as it is.
+fn unescaped(path: &str) -> String {
+    let hex = |at: Option<&u8>| at.and_then(|b| char::from(*b).to_digit(16)).map(|digit| digit as u8);
+    let (bytes, mut out, mut at) = (path.as_bytes(), Vec::with_capacity(path.len()), 0);
+    while at < bytes.len() {
+        match (bytes[at], hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(high << 4 | low);
+                at += 3;
+            }
+            (byte, ..) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).unwrap_or_else(|_| path.to_owned())
 }
 
 /// True for names the backend gives to files it is still writing: something, `#`, and a number. It cuts at the first

@@ -142,6 +142,11 @@ async fn roots_are_absolute_and_know_their_parent() {
     let (above, name) = store.parent().unwrap();
     assert_eq!((above.url(), &*name), (&*format!("{root}/x"), "z"));
     assert_eq!(store.child("a/b").unwrap().url(), format!("{root}/x/z/a/b"));
+    for same in [format!("file://localhost{root}/x%2Fz/"), format!("FILE://{root}/x/z//"), format!("{root}/./x/z/")] {
+        assert_eq!(Store::open(&same).unwrap().url(), store.url());
+    }
+    assert_eq!(Store::open("/50%20").unwrap().url(), "/50%20");
+    assert_eq!(Store::open("file:///a%20b%").unwrap().url(), "/a b%");
     let top = Store::open("/").unwrap();
     assert_eq!((top.url(), top.display("a")), ("/", "/a".to_owned()));
     assert!(top.parent().is_none());

@@ -241,6 +241,69 @@ fn unknown_keys(root: &Value, schema: &Value, value: &Value) -> BTreeSet<String>
 }
 
 #[test]
+fn export_writes_a_stack_that_import_takes_back() {
+    let desk = desk();
+    let exported = desk.run("export blobs.zarr out.tif --compress deflate").well();
+    assert_eq!(exported.stdout, "");
+    assert!(exported.stderr.contains("out.tif: 40 x 50 x 60 uint8"), "{}", exported.stderr);
+    desk.run("export blobs.zarr out.tif").badly(2, "is there already").hints("--overwrite");
+    desk.run("import out.tif back.zarr --quiet").well();
+    // A measurement tells whether the voxels are the same.
+    desk.run("run blobs.zarr -o one --quiet").well();
+    desk.run("run back.zarr -o two --quiet").well();
+    assert_eq!(desk.json("one/histogram.json"), desk.json("two/histogram.json"));
+    let part = desk.run("export blobs.zarr part.tif --region 0:4,:,-8: --overwrite").well();
+    assert!(part.stderr.contains("4 x 50 x 8 uint8"), "{}", part.stderr);
+    desk.run("export blobs.zarr part.tif --region 0:4 --overwrite").badly(2, "--region: takes three slices");
+    desk.run("export nowhere.zarr new.tif").badly(2, "nothing at");
+    assert!(!desk.has("new.tif"));
+}
+
+#[test]
+fn table_shows_some_rows_and_writes_all() {
+    let desk = desk();
+    desk.run(&format!("run blobs.zarr -o out {STEPS} --quiet")).well();
+    let objects = desk
+        .run("run blobs.zarr -o out --json --quiet --steps 'median size=3 | threshold above=120 | label min_voxels=3'");
+    let count = objects.well().json()["objects"].as_u64().unwrap() as usize;
+    let csv = desk.run("table out --csv").well().stdout;
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), count + 1);
+    assert!(lines[0].starts_with("label,voxels,centroid_z,"), "{}", lines[0]);
+    assert!(lines[1].starts_with("1,"), "{}", lines[1]);
+    assert!(lines.iter().all(|line| line.matches(',').count() == lines[0].matches(',').count()));
+    desk.run("table out/objects.parquet --csv -o rows.csv").well();
+    assert_eq!(std::fs::read_to_string(desk.path("rows.csv")).unwrap(), csv);
+    let json = desk.run("table out --json").well().stdout;
+    let first: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!((json.lines().count(), &first["label"]), (count, &json!(1)));
+    let head = desk.run("table out").well().stdout;
+    assert!(head.contains(&format!("of {count} rows")), "{head}");
+    desk.run("table out --name contacts").badly(2, "there is no table contacts.parquet").hints("--name objects");
+    desk.run("table nowhere").badly(2, "there is no table objects.parquet").hints("voxmill status");
+}
+
+#[test]
+fn slices_take_a_window_and_label_colours() {
+    let desk = desk();
+    let middle = desk.run("slice blobs.zarr -o plane.png --window 10,200").well();
+    assert!(middle.stderr.contains("60 x 50 pixels, black is 10, white is 200"), "{}", middle.stderr);
+    let labels = desk.run("slice blobs.zarr --axis x -o plane.png --labels").well();
+    assert!(labels.stderr.contains("a colour for each label"), "{}", labels.stderr);
+    desk.run("slice blobs.zarr -o plane.png --window 9").badly(2, "is no window").hints("--window 0,4095");
+}
+
+#[test]
+fn completions_are_scripts_for_shells() {
+    let desk = Desk::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = desk.run(&format!("completions {shell}")).well().stdout;
+        assert!(script.contains("voxmill") && script.contains("export"), "{shell}: {script}");
+    }
+    desk.run("completions tcsh").badly(2, "invalid value");
+}
+
+#[test]
 fn help_explains_commands_and_steps() {
     let desk = Desk::new();
     let steps = desk.run("help steps").well();

@@ -148,6 +148,50 @@ async fn a_group_with_one_array_means_it_and_others_list_what_is_inside() {
 }
 
 #[tokio::test]
+async fn groups_in_groups_are_looked_through() {
+    let (_dir, store) = scratch();
+    let group = json!({"zarr_format": 3, "node_type": "group"});
+    for path in ["", "cells/", "cells/day1/", "empty/"] {
+        put(&store, &format!("{path}zarr.json"), &group).await;
+    }
+    small(&store, "cells/day1/grey", &[4, 4, 4]).await;
+    small(&store, "cells/mask", &[4, 4, 4]).await;
+    put(
+        &store,
+        "cells/day2/zarr.json",
+        &json!({"zarr_format": 3, "node_type": "group", "attributes": {"ome": {
+        "version": "0.5", "multiscales": images("zyx")}}}),
+    )
+    .await;
+    let error = open(&store).await.unwrap_err();
+    let url = store.url();
+    assert_eq!(
+        (error.message, error.hint),
+        (
+            format!(
+                "{url} is a group; inside are cells/day1/grey (array), cells/day2 (image), cells/mask (array), empty (group)"
+            ),
+            Some(format!("name one of them, as in {url}/cells/day1/grey"))
+        )
+    );
+    let within = Array::open(&format!("file://{url}/cells//day1/"), &Pick::default()).await.unwrap();
+    assert_eq!(within.url(), format!("{url}/cells/day1/grey"));
+}
+
+#[tokio::test]
+async fn images_of_the_first_versions_go_by_position() {
+    for shape in [&[4, 5][..], &[3, 4, 5], &[1, 3, 4, 5], &[1, 1, 3, 4, 5]] {
+        let (_dir, store) = scratch();
+        put(&store, ".zgroup", &json!({"zarr_format": 2})).await;
+        put(&store, ".zattrs", &json!({"multiscales": [{"version": "0.1", "datasets": [{"path": "0"}]}]})).await;
+        small(&store, "0", shape).await;
+        let array = open(&store).await.unwrap();
+        assert_eq!(array.extent().shape[1..], [4, 5]);
+        assert_eq!((array.extent().planar, array.scale()), (shape.len() == 2, [1.0; 3]));
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_array_is_told_apart() {
     let (dir, store) = scratch();
     let url = store.url();
