@@ -188,12 +188,12 @@ async fn too_little_memory_is_said_before_anything_is_written() {
     let (folder, tif, _, _) = files();
     let destination = folder.path().join("a.zarr");
     let url = destination.to_str().unwrap();
-    let error = import(&tif, url, &options(8, Shards::None), 4096, |_, _| ()).await.unwrap_err();
+    let error = import(&tif, url, &options(8, Shards::None), 4000, |_, _| ()).await.unwrap_err();
     assert_eq!(
         (error.kind, error.message.as_str()),
         (
             Kind::Invalid,
-            "importing needs at least 4304 bytes of memory with chunks of [8, 8, 8] voxels, but may take 4096"
+            "importing needs at least 4096 bytes of memory with chunks of [8, 8, 8] voxels, but may take 4000"
         )
     );
     assert!(!destination.exists());
@@ -235,7 +235,7 @@ async fn streams_give_the_same_bytes_as_files_with_any_memory() {
             let mut seen = 0;
             import(source, url, &options(16, Shards::None), memory, |_, _| seen += 1).await.unwrap();
             if memory < MEMORY {
-                assert!(seen > 6, "a slab takes several blocks");
+                assert!(seen >= 6, "a slab takes several blocks");
             }
             let written = tree(&destination);
             assert!(expected.get_or_insert_with(|| written.clone()) == &written, "{source:?} with {memory} bytes");

@@ -154,7 +154,12 @@ impl Scanned {
         }
         if let [only] = pages.as_slice() {
             if let Some(more) = description.one_page_stands_for(only.page.voxels()) {
-                pages = only.spread(path, more, length)?;
+                match only.spread(path, more, length) {
+                    Ok(spread) => pages = spread,
+                    // In a folder each file may speak of them all.
+                    Err(_) if !alone => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         let reading = context.reading;

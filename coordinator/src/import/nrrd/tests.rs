@@ -110,7 +110,7 @@ fn what_is_no_image_is_refused() {
         (
             FIELDS.replace("4 3 2", "4 3 9"),
             Kind::Data,
-            "a.nrrd is truncated: its header promises 301 bytes, and it has 133",
+            "a.nrrd is truncated: its header promises 305 bytes, and it has 137",
         ),
         (
             format!("{FIELDS}kinds: vector domain domain\n"),
