@@ -48,6 +48,18 @@ const COMPLETIONS_EXAMPLES: &str = "Examples:
   voxmill completions bash > ~/.local/share/bash-completion/completions/voxmill
   voxmill completions zsh > ~/.zfunc/_voxmill
   voxmill completions fish > ~/.config/fish/completions/voxmill.fish";
+const IMPORT_EXAMPLES: &str = "Examples:
+  TIFF, BigTIFF, ImageJ, OME-TIFF   voxmill import scan.tif scan.zarr
+  one channel and time point        voxmill import cells.ome.tif cells.zarr --channel 1 --time 0
+  a folder of TIFFs, s2 before s10  voxmill import slices/ scan.zarr --voxel-size 1.2um
+  NIfTI, also .hdr with .img        voxmill import head.nii.gz head.zarr
+  NRRD, also .nhdr                  voxmill import brain.nrrd brain.zarr
+  NumPy                             voxmill import grains.npy grains.zarr
+  NumPy in a zip                    voxmill import arrays.npz grains.zarr --member grains
+  raw voxels, x fastest             voxmill import foam.raw foam.zarr --shape 400,512,512 --dtype uint16 --order big
+
+What a file says of the size of its voxels is kept, and replaced by --voxel-size. What is packed is unpacked once, front
+to back; a slab of it that --memory can't hold is kept in a nameless file next to DESTINATION meanwhile.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -59,7 +71,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         how: How,
     },
-    /// Turn a TIFF or .npy file into OME-Zarr
+    /// Turn TIFF, NIfTI, NRRD, NumPy or raw files into OME-Zarr
+    #[command(after_long_help = IMPORT_EXAMPLES)]
     Import(Import),
     /// Show shape, type, chunks, codecs, units and levels of an array
     Info {
@@ -211,15 +224,36 @@ pub(crate) struct Stored {
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// TIFF (multi-page) or .npy
+    /// TIFF file or folder of TIFFs, .nii, .nii.gz, .hdr with .img, .nrrd, .nhdr, .npy, .npz, .npy in a zip, raw voxels
     pub(crate) source: PathBuf,
     /// The OME-Zarr group to make
     pub(crate) destination: String,
     #[command(flatten)]
     pub(crate) write: Written,
-    /// Size of a voxel with its unit: 1.2um, or z,y,x as in 2,0.5,0.5um
+    /// Size of a voxel with its unit, instead of what the file says: 1.2um, or z,y,x as in 2,0.5,0.5um
     #[arg(long, value_name = "SIZE")]
     pub(crate) voxel_size: Option<String>,
+    /// Channel to import, from 0, of a file with several
+    #[arg(long, value_name = "N")]
+    pub(crate) channel: Option<usize>,
+    /// Time point to import, from 0, of a file with several
+    #[arg(long, value_name = "N")]
+    pub(crate) time: Option<usize>,
+    /// Array to import of an archive with several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) member: Option<String>,
+    /// Raw voxels: their shape
+    #[arg(long, value_name = "Z,Y,X", requires = "dtype")]
+    pub(crate) shape: Option<String>,
+    /// Raw voxels: their type, as numpy calls it (uint8, int16, float32, ...)
+    #[arg(long, requires = "shape")]
+    pub(crate) dtype: Option<String>,
+    /// Raw voxels: the order of their bytes, little or big [default: little]
+    #[arg(long, requires = "shape")]
+    pub(crate) order: Option<String>,
+    /// Raw voxels: bytes before the first [default: 0]
+    #[arg(long, value_name = "BYTES", requires = "shape")]
+    pub(crate) offset: Option<u64>,
     /// Memory for the whole process
     #[arg(long, default_value = "1GiB", value_name = "SIZE")]
     pub(crate) memory: Bytes,

@@ -12,7 +12,7 @@ use pipeline::{Error, Result};
 
 use crate::cli::{Cli, Command, Export, Import, JobArgs, Picked, Pyramid, Stored, Written};
 use crate::exit::Stop;
-use crate::import::{self, VoxelSize};
+use crate::import::{self, Raw, Reading, VoxelSize};
 use crate::progress::Progress;
 use crate::run::{self, Settings};
 use crate::table::{self, Format};
@@ -223,13 +223,23 @@ async fn import_file(args: &Import) -> Result<(), Stop> {
     let mut write = Write::default();
     override_write(&mut write, &args.write)?;
     let voxel_size = args.voxel_size.as_deref().map(str::parse::<VoxelSize>).transpose()?;
-    let options = import::Options { write, voxel_size, overwrite: args.overwrite };
+    let raw = match (&args.shape, &args.dtype) {
+        (Some(shape), Some(dtype)) => {
+            Some(Raw::from_flags(shape, dtype, args.order.as_deref(), args.offset.unwrap_or(0))?)
+        }
+        _ => None,
+    };
+    let reading = Reading { channel: args.channel, time: args.time, member: args.member.clone(), raw };
+    let options = import::Options { write, voxel_size, reading, overwrite: args.overwrite };
     let progress = Progress::new(args.quiet);
     let import = import::import(&args.source, &args.destination, &options, args.memory.0, |done, all| {
         progress.of_one("import", done, all);
     });
     let imported = run::until_interrupted(import, "nothing was left behind; run the same command again").await?;
     progress.stage_done();
+    for note in &imported.notes {
+        progress.say(&format!("note: {note}"));
+    }
     let extent = imported.array.extent;
     let shape: Vec<usize> = extent.axes().map(|a| extent.shape[a]).collect();
     let (shape, bytes) = (units::shape(&shape), units::Bytes(imported.bytes_written));

@@ -4,10 +4,19 @@
 //! first and the metadata last: until the import is complete there is nothing at the destination that opens. Each
 //! format has a file of its own below; how arrays are encoded and stored is `pipeline`'s.
 
+mod input;
+mod layout;
+mod nifti;
 mod npy;
+mod nrrd;
+mod place;
+mod raw;
+mod reading;
 mod source;
 mod tiff;
 mod voxel_size;
+mod voxels;
+mod zip;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use pipeline::array::{ArraySpec, Codec, Geometry, METADATA_KEYS};
@@ -15,12 +24,14 @@ use pipeline::job::Write;
 use pipeline::plan::memory::Resources;
 use pipeline::store::Store;
 use pipeline::{Error, Result};
-use source::Source;
-use std::path::Path;
+use source::{Context, Source};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use voxel::{AnyVolume, Dtype, Extent, Region};
 
 use crate::pyramid;
+pub use raw::Raw;
+pub use reading::Reading;
 pub use voxel_size::VoxelSize;
 
 /// What an import may be told.
@@ -28,8 +39,11 @@ pub use voxel_size::VoxelSize;
 pub struct Options {
     /// Chunks, shards, codec, levels and version; without a codec, [`DEFAULT_CODEC`].
     pub write: Write,
-    /// The physical size of a voxel; without it, voxels are one by one by one of no unit.
+    /// The physical size of a voxel, instead of what the file says; where neither says it, voxels are one by one by one
+    /// of no unit.
     pub voxel_size: Option<VoxelSize>,
+    /// Which image of the file is meant.
+    pub reading: Reading,
     /// Replaces a Zarr that is already there.
     pub overwrite: bool,
 }
@@ -46,14 +60,18 @@ pub struct Imported {
     pub array: ArraySpec,
     /// Size of the group in bytes.
     pub bytes_written: u64,
+    /// What a user should know of what was made of the file, a line each.
+    pub notes: Vec<String>,
 }
 
 /// The path of the full-resolution array in the group.
 const LEVEL: &str = "0";
 
-/// Reads the TIFF or `.npy` file `source` and writes it to `destination` as an OME-Zarr image with its levels, in
-/// at most about `memory_bytes`. One TIFF page and arrays of two axes become 2-D images, several pages a volume. `progress`
-/// is called after each block with the voxels done and all there are.
+/// Reads the image in the file or folder `source` and writes it to `destination` as an OME-Zarr image with its levels, in
+/// at most about `memory_bytes`. One TIFF page and arrays of two axes become 2-D images, several pages a volume.
+/// `progress` is called after each block with the voxels done and all there are.
+///
+/// Where a slab of a packed file is larger than the memory, it is kept in a nameless file next to the destination.
 ///
 /// # Errors
 ///
@@ -69,8 +87,15 @@ pub async fn import(
 ) -> Result<Imported> {
     options.write.validate()?;
     let path = source.to_owned();
-    let source = off_thread(move || Source::open(&path, memory_bytes)).await?;
-    let geometry = geometry(source.extent(), options.voxel_size.as_ref());
+    let (reading, folder) = (options.reading.clone(), scratch_folder(destination));
+    let mut source =
+        off_thread(move || Source::open(&path, &Context { reading: &reading, memory_bytes, folder: &folder })).await?;
+    let notes = std::mem::take(&mut source.notes);
+    let mut place = std::mem::take(&mut source.place);
+    if let Some(size) = &options.voxel_size {
+        size.replace(&mut place);
+    }
+    let geometry = place.geometry(source.extent().planar);
     let array = array_spec(source.extent(), source.dtype(), &geometry, &options.write)?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let blocks = Blocks::fitting(&array, &source, memory_bytes, workers)?;
@@ -80,7 +105,7 @@ pub async fn import(
     let written = match write_voxels(source, &store, &array, &blocks, &mut progress).await {
         Ok(()) => {
             let resources = Resources { memory_bytes, threads: workers, merge_bytes: None };
-            pyramid::finish(&store, &array, &geometry, options.write.levels, &resources).await
+            pyramid::finish(&store, &array, &geometry, place.attributes, options.write.levels, &resources).await
         }
         Err(error) => Err(error),
     };
@@ -90,7 +115,20 @@ pub async fn import(
         return Err(error);
     }
     let bytes_written = store.requests().bytes_out;
-    Ok(Imported { url: store.url().to_owned(), array: Arc::unwrap_or_clone(array), bytes_written })
+    Ok(Imported { url: store.url().to_owned(), array: Arc::unwrap_or_clone(array), bytes_written, notes })
+}
+
+/// Where slabs beyond memory are kept: next to the answer, where there has to be room anyway; for a bucket, where the
+/// system keeps such things.
+fn scratch_folder(destination: &str) -> PathBuf {
+    let local = destination.strip_prefix("file://").unwrap_or(destination);
+    let there = Path::new(local).ancestors().skip(1).find(|folder| folder.is_dir());
+    match there {
+        Some(folder) if !local.contains("://") => folder.to_owned(),
+        // The last ancestor of a relative path is empty, and no folder.
+        None if !local.contains("://") => PathBuf::from("."),
+        _ => std::env::temp_dir(),
+    }
 }
 
 /// The array an image of that shape and type is stored as.
@@ -102,17 +140,13 @@ fn array_spec(extent: Extent, dtype: Dtype, geometry: &Geometry, write: &Write) 
     Ok(array)
 }
 
-/// Where the voxels lie.
-fn geometry(extent: Extent, size: Option<&VoxelSize>) -> Geometry {
-    let Some(size) = size else { return Geometry::unknown(extent.planar) };
-    Geometry::spaced(extent.planar, size.spacing, [0.0; 3], [0; 3].map(|_| Some(size.unit.to_owned())))
-}
-
 /// How the image is cut: blocks of a whole number of objects, and how many objects of a block are encoded at once.
 #[derive(Debug, PartialEq)]
 struct Blocks {
     shape: [usize; 3],
     encoders: usize,
+    /// The axes from the one along which blocks follow each other to the one that changes last.
+    order: [usize; 3],
 }
 
 impl Blocks {
@@ -138,22 +172,27 @@ impl Blocks {
         let encoders = usize::try_from(spare / 2 / encode_bytes).unwrap_or(usize::MAX).clamp(1, workers);
         let for_blocks = spare - encoders as u64 * encode_bytes;
         let mut units = [1; 3];
-        for axis in source.nearest_axes().into_iter().take(2) {
+        let order = source.nearest_axes();
+        for axis in order.into_iter().take(2) {
             let row_bytes = units.iter().product::<usize>() as u64 * read_bytes;
             units[axis] = usize::try_from(for_blocks / row_bytes).unwrap_or(usize::MAX).clamp(1, grid[axis]);
             if units[axis] < grid[axis] {
                 break;
             }
         }
-        Ok(Self { shape: std::array::from_fn(|axis| units[axis] * unit[axis]), encoders })
+        Ok(Self { shape: std::array::from_fn(|axis| units[axis] * unit[axis]), encoders, order })
     }
 
-    /// The blocks of an image, in C order.
+    /// The blocks of an image, in the order in which the file has them: all of a slab, then the next.
     fn regions(&self, extent: Extent) -> impl Iterator<Item = Region> + use<> {
-        let shape = self.shape;
-        let grid = Extent { shape: std::array::from_fn(|a| extent.shape[a].div_ceil(shape[a])), planar: false };
-        (0..grid.region().voxels() as u64).map(move |index| {
-            let at = grid.at(index);
+        let Self { shape, order, .. } = *self;
+        let counts: [usize; 3] = std::array::from_fn(|a| extent.shape[a].div_ceil(shape[a]));
+        (0..counts.iter().product::<usize>()).map(move |mut index| {
+            let mut at = [0; 3];
+            for axis in order {
+                at[axis] = index % counts[axis];
+                index /= counts[axis];
+            }
             let start = std::array::from_fn(|a| at[a] * shape[a]);
             Region { start, end: std::array::from_fn(|a| (start[a] + shape[a]).min(extent.shape[a])) }
         })

@@ -13,6 +13,7 @@ use pipeline::pyramid::{self, Level, Levels, Shrink};
 use pipeline::step::PerAxis;
 use pipeline::store::Store;
 use pipeline::{Error, Result};
+use serde_json::{Map, Value};
 use tokio::task::JoinSet;
 use voxel::Extent;
 use voxel::pyramid::{Halving, Reduce};
@@ -73,11 +74,13 @@ enum First<'a> {
     Of(&'a Pyramid, usize),
 }
 
-/// Ends an import: makes the levels of the image that was written to path `0` of `store`, then publishes all.
+/// Ends an import: makes the levels of the image that was written to path `0` of `store`, then publishes all, with these
+/// attributes of our own.
 pub(crate) async fn finish(
     store: &Store,
     image: &ArraySpec,
     geometry: &Geometry,
+    attributes: Map<String, Value>,
     wish: Levels,
     resources: &Resources,
 ) -> Result<()> {
@@ -96,6 +99,7 @@ pub(crate) async fn finish(
         levels: paths.iter().cloned().zip(levels.iter().map(|level| level.geometry.clone())).collect(),
         by,
         labels_of: None,
+        ours: attributes,
         ome: image.ome,
     };
     group.publish(store).await

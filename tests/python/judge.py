@@ -27,6 +27,7 @@ import ngff
 import numpy as np
 import reference
 from cases import LAYOUTS, Case, cases
+from imports import imports as files
 from inputs import Input, inputs
 from program import Failed, Imports, Outputs, Voxmill
 
@@ -138,6 +139,8 @@ def work_list(voxmill: Voxmill, imports: Imports) -> Iterator[tuple[str, Callabl
         yield case.name, lambda folder, case=case: judge_case(imports, case, folder)
     for source in inputs():
         yield source.name, lambda folder, source=source: judge_input(voxmill, source, folder)
+    for file in files():
+        yield file.name, lambda folder, file=file: file.judge(voxmill, folder)
     for crop in images.crops():
         yield f"frozen answers: {crop}", lambda folder, crop=crop: judge_golden(imports, crop, folder)
     yield from ngff.work_list(voxmill)

@@ -14,6 +14,7 @@ async fn written(folder: &Path, dtype: Dtype, shape: [usize; 3], planar: bool) -
         shards: None,
         codec: "zstd".parse().unwrap(),
         dimension_names: Vec::new(),
+        ome: Default::default(),
     };
     let image: AnyVolume = with_dtype!(dtype, T => {
         let region = Region::whole(shape);

@@ -155,7 +155,7 @@ async fn what_is_there_is_kept_unless_it_is_a_zarr_and_may_be_replaced() {
 
 #[tokio::test]
 async fn a_failed_import_leaves_nothing() {
-    let (folder, tif, _, _) = files();
+    let (folder, tif, npy, _) = files();
     let mut bytes = std::fs::read(&tif).unwrap();
     // The last page's directory is at the end, after its strips: give its first strip a place beyond the file.
     let strips = bytes.windows(2).rposition(|tag| tag == 273u16.to_le_bytes()).unwrap();
@@ -165,7 +165,20 @@ async fn a_failed_import_leaves_nothing() {
     let destination = folder.path().join("a.zarr");
     let url = destination.to_str().unwrap();
     let error = import(&tif, url, &options(3, Shards::None), 6000, |_, _| ()).await.unwrap_err();
-    let message = format!("{}: page 9 ends too early: the file is truncated", tif.display());
+    let message = format!("{}: page 9 ends too early: its voxels end at byte ", tif.display());
+    assert_eq!(error.kind, Kind::Data);
+    assert!(error.message.starts_with(&message), "{}", error.message);
+    assert!(!destination.exists());
+
+    // What shows only on the way leaves nothing either: a packed array that ends early.
+    let bytes = std::fs::read(&npy).unwrap();
+    let packed = folder.path().join("a.npy.gz");
+    let mut encoder = flate2::write::GzEncoder::new(std::fs::File::create(&packed).unwrap(), Default::default());
+    std::io::Write::write_all(&mut encoder, &bytes[..bytes.len() - 1]).unwrap();
+    encoder.finish().unwrap();
+    let error = import(&packed, url, &options(3, Shards::None), MEMORY, |_, _| ()).await.unwrap_err();
+    let message =
+        format!("{} is truncated: its header promises 2574 bytes of voxels, and 2573 are there", packed.display());
     assert_eq!((error.kind, error.message), (Kind::Data, message));
     assert!(!destination.exists() || tree(&destination).is_empty());
 }
@@ -175,15 +188,76 @@ async fn too_little_memory_is_said_before_anything_is_written() {
     let (folder, tif, _, _) = files();
     let destination = folder.path().join("a.zarr");
     let url = destination.to_str().unwrap();
-    let error = import(&tif, url, &options(8, Shards::None), 4096, |_, _| ()).await.unwrap_err();
+    let error = import(&tif, url, &options(8, Shards::None), 4000, |_, _| ()).await.unwrap_err();
     assert_eq!(
         (error.kind, error.message.as_str()),
         (
             Kind::Invalid,
-            "importing needs at least 4304 bytes of memory with chunks of [8, 8, 8] voxels, but may take 4096"
+            "importing needs at least 4096 bytes of memory with chunks of [8, 8, 8] voxels, but may take 4000"
         )
     );
     assert!(!destination.exists());
     let error = import(&folder.path().join("no.tif"), url, &Options::default(), MEMORY, |_, _| ()).await.unwrap_err();
     assert!(error.message.starts_with("there is no file "), "{}", error.message);
+}
+
+/// Streams give the same bytes as files, whether their slabs fit the memory or go through the disk, in both orders.
+#[tokio::test]
+async fn streams_give_the_same_bytes_as_files_with_any_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let extent = Extent { shape: [21, 70, 90], planar: false };
+    let [depth, rows, width] = extent.shape;
+    let mut expected: Option<Vec<(PathBuf, Vec<u8>)>> = None;
+    for fortran in [false, true] {
+        let order = if fortran { "True" } else { "False" };
+        let header = format!("{{'descr': '<u2', 'fortran_order': {order}, 'shape': (21, 70, 90), }}\n");
+        let mut bytes = b"\x93NUMPY\x01\0".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        if fortran {
+            for x in 0..width {
+                for y in 0..rows {
+                    bytes.extend((0..depth).flat_map(|z| value(extent.linear([z, y, x])).to_le_bytes()));
+                }
+            }
+        } else {
+            bytes.extend((0..extent.region().voxels() as u64).flat_map(|at| value(at).to_le_bytes()));
+        }
+        let plain = folder.path().join(format!("{order}.npy"));
+        std::fs::write(&plain, &bytes).unwrap();
+        let packed = folder.path().join(format!("{order}.npy.gz"));
+        let mut encoder = flate2::write::GzEncoder::new(std::fs::File::create(&packed).unwrap(), Default::default());
+        std::io::Write::write_all(&mut encoder, &bytes).unwrap();
+        encoder.finish().unwrap();
+        for (source, memory) in [(&plain, MEMORY), (&packed, MEMORY), (&packed, 400_000), (&plain, 200_000)] {
+            let destination = folder.path().join(format!("{order}{memory}{}", source == &plain)).join("a.zarr");
+            let url = destination.to_str().unwrap();
+            let mut seen = 0;
+            import(source, url, &options(16, Shards::None), memory, |_, _| seen += 1).await.unwrap();
+            if memory < MEMORY {
+                assert!(seen >= 6, "a slab takes several blocks");
+            }
+            let written = tree(&destination);
+            assert!(expected.get_or_insert_with(|| written.clone()) == &written, "{source:?} with {memory} bytes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_affine_of_a_file_is_kept_in_the_attributes() {
+    let folder = tempfile::tempdir().unwrap();
+    let nrrd = folder.path().join("a.nrrd");
+    let header = "NRRD0005\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\nspace: left-posterior-superior\n\
+                  space directions: (-1,0,0) (0,1,0) (0,0,3)\nspace origin: (4,5,6)\n\n";
+    std::fs::write(&nrrd, [header.as_bytes(), &[1; 8]].concat()).unwrap();
+    let destination = folder.path().join("a.zarr");
+    let imported = import(&nrrd, destination.to_str().unwrap(), &Options::default(), MEMORY, |_, _| ()).await.unwrap();
+    assert!(imported.notes[1].starts_with("the file's affine flips x; "), "{:?}", imported.notes);
+    let group: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(destination.join("zarr.json")).unwrap()).unwrap();
+    let kept = &group["attributes"]["voxmill"];
+    assert_eq!(kept["space"], "left-posterior-superior");
+    assert_eq!(kept["affine"][0], serde_json::json!([-1.0, 0.0, 0.0, 4.0]));
+    let (array, _) = read(destination.to_str().unwrap()).await;
+    assert_eq!((array.scale(), array.units()[0].as_deref()), ([3.0, 1.0, 1.0], Some("millimeter")));
 }

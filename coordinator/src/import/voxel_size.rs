@@ -1,5 +1,6 @@
 //! `--voxel-size 1.2um`: the physical size of a voxel.
 
+use super::place::Place;
 use pipeline::{Error, Result};
 
 /// The spacing of voxels along z, y, x, in one unit.
@@ -9,6 +10,17 @@ pub struct VoxelSize {
     pub spacing: [f64; 3],
     /// The unit's full name, as OME-Zarr wants it: `micrometer`.
     pub unit: &'static str,
+}
+
+impl VoxelSize {
+    /// Takes the place of what a file says. A translation in another unit would be wrong.
+    pub(super) fn replace(&self, place: &mut Place) {
+        place.spacing = Some(self.spacing);
+        if place.unit.as_deref() != Some(self.unit) {
+            place.translation = [0.0; 3];
+        }
+        place.unit = Some(self.unit.to_owned());
+    }
 }
 
 /// Symbols and the full names they stand for.

@@ -114,6 +114,8 @@ pub struct Group {
     pub by: Reduce,
     /// Path from a group of labels to the image that they are of, where that is known: `../..`.
     pub labels_of: Option<String>,
+    /// What voxmill keeps beside OME's attributes, as `voxmill`; nothing where it is empty.
+    pub ours: Map<String, Value>,
     /// What is written.
     pub ome: OmeVersion,
 }
@@ -178,7 +180,14 @@ impl Group {
     /// The documents by key, relative to the group, in the order in which they are to be written: what makes an image of
     /// it comes last.
     pub fn documents(&self) -> Vec<(&'static str, Bytes)> {
-        group_documents(self.ome, self.attributes())
+        let ours = (!self.ours.is_empty()).then(|| ("voxmill".to_owned(), Value::Object(self.ours.clone())));
+        match self.ome {
+            OmeVersion::V04 => group_documents(self.ome, self.attributes().into_iter().chain(ours).collect()),
+            OmeVersion::V05 => {
+                let ome = ("ome".to_owned(), Value::Object(self.attributes()));
+                group_documents(self.ome, std::iter::once(ome).chain(ours).collect())
+            }
+        }
     }
 
     /// Writes the documents; `store` has the group as its root. Every array must be whole by now.
@@ -187,14 +196,14 @@ impl Group {
     }
 }
 
-/// The documents of a group with such OME attributes.
+/// The documents of a group with such attributes.
 pub(super) fn group_documents(ome: OmeVersion, attributes: Map<String, Value>) -> Vec<(&'static str, Bytes)> {
     match ome {
         OmeVersion::V04 => {
             vec![(".zgroup", document(&json!({"zarr_format": 2}))), (".zattrs", document(&Value::Object(attributes)))]
         }
         OmeVersion::V05 => {
-            let group = json!({"zarr_format": 3, "node_type": "group", "attributes": {"ome": attributes}});
+            let group = json!({"zarr_format": 3, "node_type": "group", "attributes": attributes});
             vec![("zarr.json", document(&group))]
         }
     }

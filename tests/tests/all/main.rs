@@ -5,6 +5,8 @@
 mod program;
 mod support;
 
+/// Files that can't be imported: what people are told, and that nothing is left.
+mod bad_import;
 /// What people get wrong, and what the world does to them: one clear sentence, the right exit code, nothing left half.
 mod bad_input;
 /// One small test for each way in which an equality is most easily lost; `tests/breaks.sh` breaks each on purpose.

@@ -1,7 +1,15 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::import::Reading;
 use std::io::Write;
+use voxel::{AnyVolume, Element, Region, Volume, with_dtype};
+
+fn open(file: &tempfile::NamedTempFile) -> Result<Source> {
+    let reading = Reading::default();
+    let folder = std::env::temp_dir();
+    Source::open(file.path(), &Context { reading: &reading, memory_bytes: 1 << 20, folder: &folder })
+}
 
 /// A `.npy` file of `version` whose voxels, as bytes in file order, follow a header numpy would write.
 fn npy(version: u8, descr: &str, fortran: bool, shape: &[usize], voxels: &[u8]) -> tempfile::NamedTempFile {
@@ -26,7 +34,7 @@ fn npy(version: u8, descr: &str, fortran: bool, shape: &[usize], voxels: &[u8]) 
 
 fn refusal(file: &tempfile::NamedTempFile) -> String {
     let path = file.path().display().to_string();
-    Npy::open(file.path()).err().unwrap().message.replace(&path, "a.npy")
+    open(file).err().unwrap().message.replace(&path, "a.npy")
 }
 
 /// Every box of a 3 x 4 x 5 volume whose voxel value is its C-order index, in both orders, all versions.
@@ -45,7 +53,7 @@ fn every_box_is_read_from_both_orders() {
     let c: Vec<u8> = (0..60i16).flat_map(i16::to_le_bytes).collect();
     let files = [npy(1, "<i2", false, &shape, &c), npy(2, ">i2", true, &shape, &fortran)];
     for file in files {
-        let mut npy = Npy::open(file.path()).unwrap();
+        let mut npy = open(&file).unwrap();
         assert_eq!(npy.extent(), extent);
         for (from, to) in [([0, 0, 0], shape), ([1, 0, 0], [3, 4, 5]), ([0, 1, 0], [2, 3, 5]), ([2, 3, 1], [3, 4, 4])] {
             let region = Region { start: from, end: to };
@@ -57,7 +65,7 @@ fn every_box_is_read_from_both_orders() {
                     }
                 }
             }
-            assert_eq!(npy.read(region).unwrap(), AnyVolume::I16(expected), "{region:?} {}", npy.fortran_order());
+            assert_eq!(npy.read(region).unwrap(), AnyVolume::I16(expected), "{region:?} {:?}", npy.nearest_axes());
         }
     }
 }
@@ -89,7 +97,7 @@ fn every_type_is_read_in_both_byte_orders() {
         let orders = if dtype.size() == 1 { [("|", &little), ("|", &little)] } else { [("<", &little), (">", &big)] };
         for (order, bytes) in orders {
             let file = npy(3, &format!("{order}{code}"), false, &[2, 2], bytes);
-            let mut npy = Npy::open(file.path()).unwrap();
+            let mut npy = open(&file).unwrap();
             assert!(npy.extent().planar, "two axes are a 2-D image");
             let volume = npy.read(npy.extent().region()).unwrap();
             assert_eq!((volume.dtype(), volume.to_le_bytes()), (dtype, little.clone()), "{order}{code}");
@@ -128,10 +136,10 @@ fn what_is_not_an_image_is_refused() {
 #[test]
 fn odd_headers_are_refused_without_panic() {
     for text in ["", "{}", "{'descr': }", "{'descr': [('a', '<u2')]}", "{'descr': '<u2', 'fortran_order': 3}"] {
-        assert!(Header::parse(text).is_err(), "{text}");
+        assert!(parse(text).is_err(), "{text}");
     }
     let spaced = "{ \"shape\" : (2,3) , 'fortran_order':False,'descr':\"|b1\"}";
     let extent = Extent { shape: [1, 2, 3], planar: true };
-    let header = Header { dtype: Dtype::Bool, swapped: false, fortran_order: false, extent };
-    assert_eq!(Header::parse(spaced), Ok(header));
+    let header = Layout { dtype: Dtype::Bool, swapped: false, order: Order::C, extent };
+    assert_eq!(parse(spaced), Ok(header));
 }

@@ -1,15 +1,31 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::import::Reading;
 use ::tiff::encoder::{Compression, DeflateLevel, TiffEncoder, colortype};
 use std::io::Write;
+use voxel::{AnyVolume, Dtype, Element, Region, Volume};
 
 const MEMORY: u64 = 1 << 20;
+
+fn opened(path: &Path, reading: Reading) -> Result<Source> {
+    Source::open(path, &Context { reading: &reading, memory_bytes: MEMORY, folder: &std::env::temp_dir() })
+}
 
 fn saved(bytes: &[u8]) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
     file
+}
+
+/// A box of a file: of a stream, after all that comes before it.
+fn boxed(path: &Path, region: Region) -> AnyVolume {
+    let mut tiff = opened(path, Reading::default()).unwrap();
+    let [_, rows, width] = tiff.extent().shape;
+    if region.start[0] > 0 {
+        tiff.read(Region { start: [0; 3], end: [region.start[0], rows, width] }).unwrap();
+    }
+    tiff.read(region).unwrap()
 }
 
 /// One page by hand: tags the encoder would not write, and strips or tiles as they are.
@@ -84,13 +100,13 @@ impl RawPage {
 }
 
 fn read_all(file: &tempfile::NamedTempFile) -> AnyVolume {
-    let mut tiff = Tiff::open(file.path(), MEMORY).unwrap();
+    let mut tiff = opened(file.path(), Reading::default()).unwrap();
     tiff.read(tiff.extent().region()).unwrap()
 }
 
 fn refusal(file: &tempfile::NamedTempFile) -> (pipeline::Kind, String) {
     let path = file.path().display().to_string();
-    let error = match Tiff::open(file.path(), MEMORY) {
+    let error = match opened(file.path(), Reading::default()) {
         Ok(mut tiff) => tiff.read(tiff.extent().region()).unwrap_err(),
         Err(error) => error,
     };
@@ -110,7 +126,7 @@ macro_rules! round_trip {
             image.write_data(&voxels).unwrap();
         }
         let file = saved(&file.into_inner());
-        let mut tiff = Tiff::open(file.path(), MEMORY).unwrap();
+        let tiff = opened(file.path(), Reading::default()).unwrap();
         assert_eq!(tiff.extent(), Extent { shape: [4, 7, 5], planar: false });
         assert_eq!(tiff.dtype(), <$t as Element>::DTYPE);
         for (start, end) in
@@ -125,7 +141,7 @@ macro_rules! round_trip {
                     }
                 }
             }
-            assert_eq!(tiff.read(region).unwrap(), AnyVolume::from(expected));
+            assert_eq!(boxed(file.path(), region), AnyVolume::from(expected));
         }
     }};
 }
@@ -153,7 +169,7 @@ fn one_page_is_a_planar_image_and_bigtiff_is_read() {
     TiffEncoder::new_big(&mut file).unwrap().write_image::<colortype::Gray8>(3, 2, &[1, 2, 3, 4, 5, 6]).unwrap();
     let volume = Volume::new(Region::whole([1, 2, 3]), vec![1u8, 2, 3, 4, 5, 6]);
     let file = saved(&file.into_inner());
-    assert!(Tiff::open(file.path(), MEMORY).unwrap().extent().planar);
+    assert!(opened(file.path(), Reading::default()).unwrap().extent().planar);
     assert_eq!(read_all(&file), AnyVolume::U8(volume));
 }
 
@@ -194,7 +210,7 @@ fn big_endian_files_tiles_and_inverted_pages_are_read_as_stored() {
     assert_eq!(read_all(&file), AnyVolume::U8(Volume::new(Region::whole([1, 18, 20]), all.clone())));
     let region = Region { start: [0, 14, 15], end: [1, 17, 18] };
     let part = Volume::new(Region::whole([1, 18, 20]), all).cropped(region);
-    assert_eq!(Tiff::open(file.path(), MEMORY).unwrap().read(region).unwrap(), AnyVolume::U8(part));
+    assert_eq!(boxed(file.path(), region), AnyVolume::U8(part));
 
     let inverted = plain(2, 2, vec![0, 1, 254, 255]).with(262, 0);
     let volume = Volume::new(Region::whole([1, 2, 2]), vec![0u8, 1, 254, 255]);
@@ -210,34 +226,30 @@ fn what_is_not_a_grey_volume_is_refused_by_page() {
             "a.tif: page 1 is RGB, but a volume has one value per voxel",
         ),
         (plain(2, 2, vec![0; 8]).with(277, 2), "a.tif: page 1 has 2 samples per pixel, but a volume has one"),
-        (
-            plain(2, 2, vec![0; 4]).with(262, 3),
-            "a.tif: page 1 has colours from a palette, but a volume has one value per voxel",
-        ),
         (plain(2, 2, vec![0; 4]).with(259, 7), "a.tif: page 1 is compressed with ModernJPEG, which is not read"),
-        (plain(8, 2, vec![0; 2]).with(258, 1), "a.tif: page 1 holds Uint values of 1 bits, which are not read"),
         (
-            plain(2, 2, vec![0; 16]).with(258, 32).with(339, 3).with(262, 0),
-            "a.tif: page 1 holds IEEEFP values of 32 bits where white is zero, which are not read",
+            plain(2, 2, vec![0; 8]).with(258, 16).with(339, 3),
+            "a.tif: page 1 holds floats of 16 bits, which are not read",
         ),
+        (plain(2, 2, vec![0; 4]).with(317, 3), "a.tif: page 1 has predictor 3 for uint8, which is not read"),
+        (plain(2, 2, vec![0; 4]).with(266, 2), "a.tif: page 1 has its bits in reversed order, which is not read"),
         (
-            RawPage { description: Some("ImageJ=1.53t\nimages=6\nchannels=2\nslices=3\n"), ..plain(1, 1, vec![0]) },
-            "a.tif: holds 2 channels, but a volume has one",
+            RawPage { description: Some("ImageJ=1.53t\nimages=6\nchannels=2\nslices=3\n"), ..plain(1, 1, vec![0; 6]) },
+            "a.tif holds 2 channels, but a volume has one",
         ),
         (
             RawPage {
-                description: Some("<?xml?><OME><Pixels SizeC=\"1\" SizeT=\"7\"/></OME>"),
+                description: Some("<?xml version=\"1.0\"?><OME><Image><Pixels SizeC=\"1\" SizeT=\"7\"/></Image></OME>"),
                 ..plain(1, 1, vec![0])
             },
-            "a.tif: holds 7 time points, but a volume has one",
+            "a.tif holds 7 time points, but a volume has one",
         ),
         (
-            RawPage { description: Some("ImageJ=1.53t\nimages=6000\nslices=6000\n"), ..plain(1, 1, vec![0]) },
-            "a.tif: says that it holds 6000 images, but has one page: ImageJ's form of files beyond 4 GB",
-        ),
-        (
-            plain(1000, 1000, vec![0; 1_000_000]),
-            "a.tif: the strips of page 1 decode to 1000000 bytes each, more than a quarter of the memory of 1048576 bytes",
+            RawPage {
+                description: Some("<?xml version=\"1.0\"?><OME><Image><Pixels SizeZ=\"7\"/></Image></OME>"),
+                ..plain(1, 1, vec![0])
+            },
+            "a.tif says that it holds 7 planes, and has 1 pages; the others may be in other files",
         ),
     ];
     for (page, message) in cases {
@@ -265,7 +277,7 @@ fn damage_is_a_data_error_that_names_the_page() {
     let voxels: Vec<u8> = (0..=255).cycle().map(|i: u8| i.wrapping_mul(37)).take(4096).collect();
     encoder.write_image::<colortype::Gray8>(64, 64, &voxels).unwrap();
     let intact = file.into_inner();
-    assert!(Tiff::open(saved(&intact).path(), MEMORY).is_ok());
+    assert!(opened(saved(&intact).path(), Reading::default()).is_ok());
     let mut flipped = intact.clone();
     flipped[8..40].fill(0xff);
     let (kind, message) = refusal(&saved(&flipped));
@@ -277,12 +289,151 @@ fn damage_is_a_data_error_that_names_the_page() {
     let end = short.len() as u32;
     let place = short.windows(2).rposition(|tag| tag == 273u16.to_le_bytes()).unwrap();
     short[place + 8..place + 12].copy_from_slice(&(end - 8).to_le_bytes());
-    assert_eq!(refusal(&saved(&short)), (Data, "a.tif: page 1 ends too early: the file is truncated".to_owned()));
+    let message =
+        format!("a.tif: page 1 ends too early: its voxels end at byte {}, and the file is truncated at {end}", end + 8);
+    assert_eq!(refusal(&saved(&short)), (Data, message));
 
     for length in 0..intact.len() {
         let file = saved(&intact[..length]);
-        if let Ok(mut tiff) = Tiff::open(file.path(), MEMORY) {
+        if let Ok(mut tiff) = opened(file.path(), Reading::default()) {
             let _ = tiff.read(tiff.extent().region());
         }
     }
+}
+
+#[test]
+fn palettes_give_their_indices_and_small_voxels_are_set_apart() {
+    let palette = plain(2, 2, vec![9, 8, 7, 6]).with(262, 3);
+    let file = saved(&palette.bytes());
+    let source = opened(file.path(), Reading::default()).unwrap();
+    assert_eq!(source.notes, ["the colours of the palette are left out: voxels are its indices"]);
+    assert_eq!(read_all(&file), AnyVolume::U8(Volume::new(Region::whole([1, 2, 2]), vec![9, 8, 7, 6])));
+
+    // Rows begin at a byte of their own; the first voxel is in the highest bits.
+    let bits = plain(10, 2, vec![0b1011_0001, 0b0100_0000, 0b0000_0001, 0b1000_0000]).with(258, 1);
+    let expected =
+        [[1, 0, 1, 1, 0, 0, 0, 1, 0, 1], [0, 0, 0, 0, 0, 0, 0, 1, 1, 0]].as_flattened().iter().map(|b| *b == 1);
+    assert_eq!(
+        read_all(&saved(&bits.bytes())),
+        AnyVolume::Bool(Volume::new(Region::whole([1, 2, 10]), expected.collect()))
+    );
+    let nibbles = plain(3, 1, vec![0x1f, 0x70]).with(258, 4).with(262, 3);
+    assert_eq!(
+        read_all(&saved(&nibbles.bytes())),
+        AnyVolume::U8(Volume::new(Region::whole([1, 1, 3]), vec![1, 15, 7]))
+    );
+}
+
+/// ImageJ's form of stacks beyond 4 GB: one page, then the bare data of all, big-endian, in a file with holes.
+#[test]
+fn one_page_may_stand_for_a_stack_beyond_4_gb() {
+    let (rows, width, slices) = (1usize << 14, 1usize << 14, 9u64);
+    let mut page = plain(width as u32, rows as u32, vec![]).with(258, 16);
+    page.big_endian = true;
+    page.description = Some("ImageJ=1.53t\nimages=9\nslices=9\nunit=um\nspacing=3\n");
+    page.pieces = vec![vec![0; 1]];
+    let mut bytes = page.bytes();
+    // The data come last, after the directory.
+    let start = bytes.len() as u64;
+    let place = bytes.windows(2).rposition(|tag| tag == 273u16.to_be_bytes()).unwrap();
+    bytes[place + 8..place + 12].copy_from_slice(&(start as u32).to_be_bytes());
+    let mut file = saved(&bytes);
+    let plane = (rows * width * 2) as u64;
+    file.as_file().set_len(start + slices * plane).unwrap();
+    use std::os::unix::fs::FileExt;
+    file.as_file().write_all_at(&[0x12, 0x34], start + 8 * plane + ((rows * width - 1) * 2) as u64).unwrap();
+    file.flush().unwrap();
+    let mut source = opened(file.path(), Reading::default()).unwrap();
+    assert_eq!(source.extent(), Extent { shape: [9, rows, width], planar: false });
+    assert_eq!(source.place.unit.as_deref(), Some("micrometer"));
+    let last = Region { start: [7, rows - 1, width - 2], end: [9, rows, width] };
+    assert_eq!(source.read(last).unwrap(), AnyVolume::U16(Volume::new(last, vec![0, 0, 0, 0x1234])));
+
+    file.as_file().set_len(start + slices * plane - 1).unwrap();
+    let (kind, message) = refusal(&file);
+    let expected = format!(
+        "a.tif is truncated: it says that it holds 9 images of {plane} bytes after byte {start}, and has {} bytes",
+        start + slices * plane - 1
+    );
+    assert_eq!((kind, message), (pipeline::Kind::Data, expected));
+}
+
+/// A page of one packed strip that is larger than all the memory, cut into pieces by way of the disk.
+#[test]
+fn a_strip_beyond_memory_is_read_in_bands() {
+    let (rows, width) = (1000usize, 800usize);
+    let mut file = std::io::Cursor::new(Vec::new());
+    let deflate = Compression::Deflate(DeflateLevel::Fast);
+    let mut encoder = TiffEncoder::new(&mut file).unwrap().with_compression(deflate);
+    let value = |at: usize| (at * 7 % 65_521) as u16;
+    let voxels: Vec<u16> = (0..rows * width).map(value).collect();
+    let mut image = encoder.new_image::<colortype::Gray16>(width as u32, rows as u32).unwrap();
+    image.rows_per_strip(rows as u32).unwrap();
+    image.write_data(&voxels).unwrap();
+    let file = saved(&file.into_inner());
+    let reading = Reading::default();
+    let context = Context { reading: &reading, memory_bytes: 300_000, folder: &std::env::temp_dir() };
+    let mut source = Source::open(file.path(), &context).unwrap();
+    assert!(source.scratch_bytes() < 300_000, "{}", source.scratch_bytes());
+    let whole = Volume::new(source.extent().region(), voxels);
+    for top in [0, 250, 500, 750] {
+        let band = Region { start: [0, top, 100], end: [1, top + 250, 300] };
+        assert_eq!(source.read(band).unwrap(), AnyVolume::U16(whole.cropped(band)));
+    }
+}
+
+#[test]
+fn names_are_sorted_as_people_number_them() {
+    let mut names =
+        ["s10.tif", "s2.tif", "s1.tif", "t.tif", "s02.tif", "s2b.tif", "s.tif", "s100000000000000000000.tif"];
+    names.sort_by(|a, b| natural(a, b).then_with(|| a.cmp(b)));
+    let expected =
+        ["s.tif", "s1.tif", "s02.tif", "s2.tif", "s2b.tif", "s10.tif", "s100000000000000000000.tif", "t.tif"];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn the_odd_file_out_of_a_folder_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = || {
+        let error = opened(folder.path(), Reading::default()).err().unwrap();
+        error.message.replace(&folder.path().display().to_string(), "slices")
+    };
+    assert_eq!(refused(), "slices is a folder without TIFF files (.tif, .tiff)");
+    for n in 1..12 {
+        std::fs::write(folder.path().join(format!("s{n}.tif")), plain(2, 2, vec![n; 4]).bytes()).unwrap();
+    }
+    std::fs::write(folder.path().join("readme.txt"), "x").unwrap();
+    let mut source = opened(folder.path(), Reading::default()).unwrap();
+    assert_eq!(source.notes[0], "11 files from s1.tif to s11.tif");
+    let AnyVolume::U8(volume) = source.read(source.extent().region()).unwrap() else { panic!("uint8") };
+    assert_eq!(volume.data.chunks(4).map(|plane| plane[0]).collect::<Vec<_>>(), (1..12).collect::<Vec<u8>>());
+    std::fs::write(folder.path().join("s7.tif"), plain(3, 2, vec![0; 6]).bytes()).unwrap();
+    assert_eq!(
+        refused(),
+        "slices: s7.tif is 2 rows of 3 voxels (uint8), but s1.tif is 2 rows of 2 voxels (uint8); the planes of a volume \
+         must agree"
+    );
+}
+
+#[test]
+fn predictors_and_small_runs_are_undone() {
+    // PackBits: three as they are, five equal, nothing, one as it is.
+    let page = plain(9, 1, vec![2, 1, 2, 3, (-4i8) as u8, 7, 0x80, 0, 9]).with(259, 32773);
+    let expected = vec![1, 2, 3, 7, 7, 7, 7, 7, 9];
+    assert_eq!(read_all(&saved(&page.bytes())), AnyVolume::U8(Volume::new(Region::whole([1, 1, 9]), expected)));
+    let differences = plain(4, 2, vec![250, 3, 4, 255, 1, 1, 1, 1]).with(317, 2);
+    let expected = vec![250, 253, 1, 0, 1, 2, 3, 4];
+    assert_eq!(read_all(&saved(&differences.bytes())), AnyVolume::U8(Volume::new(Region::whole([1, 2, 4]), expected)));
+    // 1.0 and 2.0 as floats: 3f80 0000 and 4000 0000, by bytes of equal weight, then differences.
+    let planes: [u8; 8] = [0x3f, 0x40, 0x80, 0, 0, 0, 0, 0];
+    let mut stored = planes;
+    for i in (1..8).rev() {
+        stored[i] = planes[i].wrapping_sub(planes[i - 1]);
+    }
+    let floats = plain(2, 1, stored.to_vec()).with(258, 32).with(339, 3).with(317, 3);
+    assert_eq!(
+        read_all(&saved(&floats.bytes())),
+        AnyVolume::F32(Volume::new(Region::whole([1, 1, 2]), vec![1.0, 2.0]))
+    );
 }

@@ -72,6 +72,7 @@ async fn axes_of_time_and_channel_are_put_back() {
             kind: GroupKind::Labels,
             levels: vec![("0".to_owned(), geometry.clone())],
             by: Reduce::Stride,
+            ours: Default::default(),
             labels_of: Some("../..".to_owned()),
             ome,
         };
@@ -92,6 +93,7 @@ fn both_versions_say_the_same_in_their_own_places() {
         kind: GroupKind::Labels,
         levels: vec![("0".to_owned(), Geometry::unknown(false)), ("1".to_owned(), geometry.clone())],
         by: Reduce::Mean,
+        ours: Default::default(),
         labels_of: None,
         ome,
     };

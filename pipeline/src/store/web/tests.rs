@@ -327,6 +327,7 @@ async fn write(store: &Store, shards: Option<[usize; 3]>) -> AnyVolume {
         shards,
         codec: "zstd".parse().unwrap(),
         dimension_names: ["z", "y", "x"].map(str::to_owned).to_vec(),
+        ome: Default::default(),
     };
     let image = image(spec.extent.shape);
     write_whole(store, &spec, &image).await.unwrap();
