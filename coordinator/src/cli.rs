@@ -9,7 +9,7 @@ use crate::units::Bytes;
 
 /// Filter, segment, label and measure volumes that don't fit into memory.
 ///
-/// Volumes are Zarr arrays on a disk. A job is a list of steps; its answers are an OME-Zarr image, an object table and a
+/// Volumes are Zarr arrays on a disk, or on a web server to read from. A job is a list of steps; its answers are an OME-Zarr image, an object table and a
 /// histogram, equal to those of the whole array computed at once.
 #[derive(Debug, Parser)]
 #[command(name = "voxmill", version, max_term_width = 110, disable_help_subcommand = true, after_help = EXAMPLES)]
@@ -32,7 +32,8 @@ const SLICE_EXAMPLES: &str = "Examples:
   voxmill slice scan.zarr --axis y --at 120 --window -200,1200 -o bones.png
   voxmill slice scan-voxmill/labels.zarr --level 1 -o cells.png";
 
-const EXPORT_EXAMPLES: &str = "Voxel size and unit go along, where tifffile, ImageJ and Bio-Formats look for them. Bool becomes uint8.
+const EXPORT_EXAMPLES: &str =
+    "Voxel size and unit go along, where tifffile, ImageJ and Bio-Formats look for them. Bool becomes uint8.
 
 Examples:
   voxmill export scan-voxmill/labels.zarr labels.tif --compress deflate
@@ -243,7 +244,7 @@ pub(crate) struct Export {
 /// What to compute: a job file, or an input with flags. A flag overrides the key of the same name.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct JobArgs {
-    /// Job file (.toml or .json), or the input array
+    /// Job file (.toml or .json), or the input array: a path, http:// or https://
     #[arg(value_name = "JOB|INPUT")]
     pub(crate) job: String,
     /// Folder for the answers [default: the job's, else ./NAME-voxmill]

@@ -81,7 +81,9 @@ pub async fn export(
             .hint("choose a coarser --level, or a --region"));
     }
     if output.exists() && !options.overwrite {
-        return Err(Error::invalid(format!("{} is there already", output.display())).hint("replace it with --overwrite"));
+        return Err(
+            Error::invalid(format!("{} is there already", output.display())).hint("replace it with --overwrite")
+        );
     }
     let band = Band::fitting(&array, region, options.memory_bytes)?;
     let partial = Partial::new(output)?;
@@ -147,11 +149,15 @@ impl Band {
             // Decoded chunks are held until the band is put together: those that it touches, whole. Then the band, and
             // what came packed, and the strips.
             // A band may begin in the middle of a chunk.
-            let touched = |part: usize, chunk: usize, whole: usize| (part.div_ceil(chunk) + 1).min(whole.div_ceil(chunk)) as u64;
+            let touched =
+                |part: usize, chunk: usize, whole: usize| (part.div_ceil(chunk) + 1).min(whole.div_ceil(chunk)) as u64;
             let chunks = touched(planes, chunk[0], array.extent().shape[0])
                 * touched(rows, chunk[1], array.extent().shape[1])
                 * touched(width, chunk[2], array.extent().shape[2]);
-            let needed = chunks.saturating_mul(chunk_bytes).saturating_mul(2).saturating_add(2 * (planes * rows * row_bytes) as u64);
+            let needed = chunks
+                .saturating_mul(chunk_bytes)
+                .saturating_mul(2)
+                .saturating_add(2 * (planes * rows * row_bytes) as u64);
             if needed <= memory_bytes {
                 // The largest part of a band's rows that makes a strip, so that all strips but the last are alike.
                 let wanted = (STRIP_BYTES / row_bytes).max(1);

@@ -134,7 +134,9 @@ fn output_folder(job: &Job, array: &Array) -> Result<PathBuf> {
             format!("{}-voxmill", name.unwrap_or_else(|| "output".into()))
         }
     };
-    let output = absolute(Store::open(&output)?.url());
+    let output = Store::open(&output)?;
+    output.check_writable()?;
+    let output = absolute(output.url());
     let inputs = [absolute(Store::open(&job.input)?.url()), absolute(array.url())];
     if let Some(input) = inputs.iter().find(|input| output.starts_with(input)) {
         return Err(Error::invalid(format!(

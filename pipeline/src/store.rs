@@ -214,8 +214,10 @@ impl Store {
     pub fn check_writable(&self) -> Result<()> {
         match self.place {
             Place::Disk => Ok(()),
-            Place::Web { .. } => Err(Error::invalid(format!("nothing can be written to {}: http is read only", self.url))
-                .hint("write to a path on a disk")),
+            Place::Web { .. } => {
+                Err(Error::invalid(format!("nothing can be written to {}: http is read only", self.url))
+                    .hint("write to a path on a disk"))
+            }
         }
     }
 

@@ -31,13 +31,7 @@ async fn written(folder: &Path, dtype: Dtype, shape: [usize; 3], planar: bool) -
 }
 
 fn options() -> Options {
-    Options {
-        pick: Pick::default(),
-        region: None,
-        compress: Compress::None,
-        overwrite: false,
-        memory_bytes: 1 << 20,
-    }
+    Options { pick: Pick::default(), region: None, compress: Compress::None, overwrite: false, memory_bytes: 1 << 20 }
 }
 
 /// Pages, rows, columns, and the pixels as numbers.

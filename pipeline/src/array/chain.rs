@@ -106,9 +106,10 @@ impl Chain {
         // What the codec from elements to bytes is given: shape and type after transposition, scaling and the like.
         let (mut inner_shape, mut inner_type, mut inner_fill) = (shape.clone(), data_type.clone(), fill.clone());
         for codec in chain.array_to_array_codecs() {
-            (inner_shape, inner_type, inner_fill) =
-                guarded(|| codec.encoded_representation(&inner_shape, &inner_type, &inner_fill).map_err(|e| e.to_string()))
-                    .map_err(broken)?;
+            (inner_shape, inner_type, inner_fill) = guarded(|| {
+                codec.encoded_representation(&inner_shape, &inner_type, &inner_fill).map_err(|e| e.to_string())
+            })
+            .map_err(broken)?;
         }
         let elements = match understood.iter().find(|codec| [shard::NAME, pcodec::NAME].contains(&codec.name())) {
             None => Elements::Library,

@@ -19,7 +19,10 @@ const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
 /// What the metadata at one place says it is.
 enum Node {
     V3(Vec<u8>),
-    V2 { document: Vec<u8>, attributes: Map<String, Value> },
+    V2 {
+        document: Vec<u8>,
+        attributes: Map<String, Value>,
+    },
     /// The attributes, and the whole document where there is one (v3).
     Group(Map<String, Value>, Map<String, Value>),
     Nothing,
@@ -223,7 +226,8 @@ async fn only_array(store: &Store, group: &Map<String, Value>) -> Result<Store> 
                 // What is in it is listed in its place: who sees `cells/` must not have to look again.
                 let below = readable(&child, &name, DEPTH_LISTED).await?;
                 if !below.is_empty() {
-                    example = example.or_else(|| below.first().and_then(|first| first.split(" (").next()).map(str::to_owned));
+                    example =
+                        example.or_else(|| below.first().and_then(|first| first.split(" (").next()).map(str::to_owned));
                     inside.extend(below);
                     continue;
                 }

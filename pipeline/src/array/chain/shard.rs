@@ -99,8 +99,8 @@ impl Shard {
             true => bytes.get(..self.index_len),
             false => bytes.len().checked_sub(self.index_len).and_then(|at| bytes.get(at..)),
         };
-        let index = index
-            .ok_or_else(|| format!("a shard in it has {} bytes, its index {}", bytes.len(), self.index_len))?;
+        let index =
+            index.ok_or_else(|| format!("a shard in it has {} bytes, its index {}", bytes.len(), self.index_len))?;
         let index = self.index.decode(index).map_err(|why| format!("the index of a shard in it: {why}"))?;
         let word = |at: usize| -> Option<u64> { Some(u64::from_ne_bytes(index.get(at..at + 8)?.try_into().ok()?)) };
 

@@ -122,7 +122,8 @@ async fn a_chunk_that_unpacks_to_far_more_than_it_holds_is_refused() {
     let (small, large) = ([4, 4, 4], [128, 256, 256]);
     let zeros = vec![0; large.iter().product::<usize>() * 2];
     let mut chains = every_codec();
-    chains.retain(|chain| !["crc32c", "adler32", "fletcher32", "shuffle"].iter().any(|c| chain.to_string().contains(c)));
+    chains
+        .retain(|chain| !["crc32c", "adler32", "fletcher32", "shuffle"].iter().any(|c| chain.to_string().contains(c)));
     chains.push(json!([{"name": "numcodecs.pcodec", "configuration": {}}]));
     for inner in chains {
         let bomb = encoded(Dtype::U16, large, &inner, zeros.clone());

@@ -156,8 +156,12 @@ async fn groups_in_groups_are_looked_through() {
     }
     small(&store, "cells/day1/grey", &[4, 4, 4]).await;
     small(&store, "cells/mask", &[4, 4, 4]).await;
-    put(&store, "cells/day2/zarr.json", &json!({"zarr_format": 3, "node_type": "group", "attributes": {"ome": {
-        "version": "0.5", "multiscales": images("zyx")}}}))
+    put(
+        &store,
+        "cells/day2/zarr.json",
+        &json!({"zarr_format": 3, "node_type": "group", "attributes": {"ome": {
+        "version": "0.5", "multiscales": images("zyx")}}}),
+    )
     .await;
     let error = open(&store).await.unwrap_err();
     let url = store.url();

@@ -356,10 +356,7 @@ async fn arrays_are_read_with_and_without_shards_and_ranges() {
     assert_eq!((fetched.missing, fetched.chunks), (1, 2));
     server.fault("/c/1/0/0", &[Fault::Status(403)]);
     let denied = read(&array).await.unwrap_err();
-    assert_eq!(
-        (denied.kind, denied.message),
-        (Kind::Invalid, format!("no permission to read {}/c/1/0/0", server.url))
-    );
+    assert_eq!((denied.kind, denied.message), (Kind::Invalid, format!("no permission to read {}/c/1/0/0", server.url)));
 }
 
 #[tokio::test]
@@ -381,10 +378,7 @@ async fn groups_are_opened_as_far_as_they_say_what_is_inside() {
 
     put("plain/zarr.json", json!({"zarr_format": 3, "node_type": "group"})).await;
     write(&disk.child("plain/grey").unwrap(), None).await;
-    assert_eq!(
-        refusal("plain").await,
-        format!("{url}/plain is a group, and a web server doesn't say what is inside")
-    );
+    assert_eq!(refusal("plain").await, format!("{url}/plain is a group, and a web server doesn't say what is inside"));
     let inside = json!({"grey": {}, "grey/deeper": {}});
     put(
         "told/zarr.json",
