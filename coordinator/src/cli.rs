@@ -9,7 +9,7 @@ use crate::units::Bytes;
 
 /// Filter, segment, label and measure volumes that don't fit into memory.
 ///
-/// Volumes are Zarr arrays on a disk. A job is a list of steps; its answers are an OME-Zarr image, an object table and a
+/// Volumes are Zarr arrays on a disk, or on a web server to read from. A job is a list of steps; its answers are an OME-Zarr image, an object table and a
 /// histogram, equal to those of the whole array computed at once.
 #[derive(Debug, Parser)]
 #[command(name = "voxmill", version, max_term_width = 110, disable_help_subcommand = true, after_help = EXAMPLES)]
@@ -324,7 +324,7 @@ pub(crate) struct Export {
 /// What to compute: a job file, or an input with flags. A flag overrides the key of the same name.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct JobArgs {
-    /// Job file (.toml or .json), or the input array
+    /// Job file (.toml or .json), or the input array: a path, http:// or https://
     #[arg(value_name = "JOB|INPUT")]
     pub(crate) job: String,
     /// Folder for the answers [default: the job's, else ./NAME-voxmill]

@@ -100,6 +100,7 @@ pub async fn import(
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let blocks = Blocks::fitting(&array, &source, memory_bytes, workers)?;
     let store = Store::open(destination)?;
+    store.check_writable()?;
     make_way(&store, options.overwrite).await?;
     let array = Arc::new(array);
     let written = match write_voxels(source, &store, &array, &blocks, &mut progress).await {

@@ -156,7 +156,9 @@ fn output_folder(job: &Job, arrays: &[&Array]) -> Result<PathBuf> {
             format!("{}-voxmill", name.unwrap_or_else(|| "output".into()))
         }
     };
-    let output = absolute(Store::open(&output)?.url());
+    let output = Store::open(&output)?;
+    output.check_writable()?;
+    let output = absolute(output.url());
     let mut inputs = vec![absolute(Store::open(&job.input)?.url())];
     inputs.extend(arrays.iter().map(|array| absolute(array.url())));
     if let Some(input) = inputs.iter().find(|input| output.starts_with(input)) {

@@ -1,6 +1,9 @@
 //! Every command, as a user types it.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use voxel::Dtype;
@@ -238,6 +241,41 @@ fn unknown_keys(root: &Value, schema: &Value, value: &Value) -> BTreeSet<String>
         Value::Array(items) => items.iter().flat_map(|item| unknown_keys(root, &schema["items"], item)).collect(),
         _ => BTreeSet::new(),
     }
+}
+
+/// Serves a folder over HTTP, whole files only, and says where.
+fn served(folder: PathBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
+            let request = lines.next().and_then(Result::ok).unwrap_or_default();
+            lines.take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).for_each(drop);
+            let path = request.split(' ').nth(1).unwrap_or_default();
+            let (status, body) = match std::fs::read(folder.join(path.trim_start_matches('/'))) {
+                Ok(body) => (200, body),
+                Err(_) => (404, Vec::new()),
+            };
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = connection
+                .write_all(head.as_bytes())
+                .and_then(|()| if request.starts_with("HEAD") { Ok(()) } else { connection.write_all(&body) });
+        }
+    });
+    url
+}
+
+#[test]
+fn a_web_server_is_read_like_a_disk_and_never_written() {
+    let desk = desk();
+    let url = served(desk.path(""));
+    desk.run(&format!("run {url}/blobs.zarr -o web {STEPS} --quiet")).well();
+    desk.run(&format!("run blobs.zarr -o disk {STEPS} --quiet")).well();
+    assert_eq!(desk.answers("web"), desk.answers("disk"));
+    assert_eq!(desk.run(&format!("info {url}/blobs.zarr/ --json")).well().json()["shape"], json!([40, 50, 60]));
+    desk.run(&format!("info {url}/absent.zarr")).badly(2, "nothing at http://");
+    desk.run(&format!("run blobs.zarr -o {url}/out {STEPS}")).badly(2, "http is read only").hints("a path on a disk");
 }
 
 #[test]
