@@ -170,7 +170,14 @@ pub fn plan_text(planned: &Planned) -> String {
         let shards = stored.spec.shards.map_or("none".into(), |s| units::shape(&axes(s)));
         let (chunks, codec) = (units::shape(&axes(stored.spec.chunks)), stored.spec.codec);
         let groups = stored.groups.join(", ");
-        line("writes", format!("{groups} as {}, chunks {chunks}, shards {shards}, {codec}", stored.spec.dtype));
+        let levels = match stored.levels.len() {
+            1 => "one level".to_owned(),
+            n => format!("{n} levels"),
+        };
+        line(
+            "writes",
+            format!("{groups} as {}, chunks {chunks}, shards {shards}, {codec}, {levels}", stored.spec.dtype),
+        );
     }
     let memory = planned.resources.memory_bytes;
     line("memory", format!("at most {} of {}", Bytes(projection.bytes), Bytes(memory)));

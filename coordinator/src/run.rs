@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use pipeline::array::{Array, Pick};
+use pipeline::array::{Array, Geometry, Pick};
 use pipeline::job::Job;
 use pipeline::plan::build::{self, InputImage, Wishes};
 use pipeline::plan::memory::{self, Projection, Resources};
@@ -112,7 +112,7 @@ pub async fn planned(job: &Job, settings: &Settings) -> Result<Planned> {
     let image = InputImage {
         input: input_of(&array, &pick),
         extent: array.extent(),
-        axes: array.axes().to_vec(),
+        geometry: Geometry::of(&array),
         mask: mask.as_ref().map(|array| (input_of(array, &Pick::default()), array.extent())),
         intensity: intensity.as_ref().map(|array| (input_of(array, &Pick::default()), array.extent())),
     };

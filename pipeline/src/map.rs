@@ -179,7 +179,7 @@ pub(crate) async fn write<'a>(
 ) -> Result<Vec<Written>> {
     let plan = &worker.plan;
     let spec = ArraySpec { dtype: state.dtype(plan, stored.image), ..stored.spec.clone() };
-    let (arrays, kept) = (plan.arrays_of(stored), !stored.groups.is_empty());
+    let (arrays, kept) = (plan.arrays_of(stored, 0), !stored.groups.is_empty());
     let mut written = Vec::new();
     let (mut permit, mut image) = (Some(permit), image);
     let mut objects = spec.objects_in(region).peekable();

@@ -18,14 +18,16 @@ pub mod memory;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use voxel::exact_sum::Kind;
-use voxel::table::Columns;
+use voxel::pyramid::Reduce;
+use voxel::table::{Columns, Spacing};
 use voxel::{Dtype, Extent, Region};
 
-use crate::array::{ArraySpec, GroupKind, Pick};
+use crate::array::{ArraySpec, Geometry, GroupKind, Pick};
 use crate::grid::{Grid, Tree};
 use crate::job::Job;
 use crate::layout;
 use crate::op::{Choice, Op};
+use crate::pyramid::{self, Level};
 use crate::reduce::Contributor;
 use crate::store::Store;
 use crate::{Error, Result};
@@ -54,6 +56,8 @@ pub struct Plan {
     pub intensity: Intensity,
     /// The image as the steps see it: the input after `region`.
     pub extent: Extent,
+    /// Where it lies.
+    pub geometry: Geometry,
     /// The blocks.
     pub grid: Grid,
     /// The steps, in order.
@@ -117,6 +121,20 @@ pub struct Stored {
     pub kind: GroupKind,
     /// Shape, type, chunks, codec.
     pub spec: ArraySpec,
+    /// The levels it gets, itself first.
+    pub levels: Vec<Level>,
+    /// How each is made of the one before.
+    pub by: Reduce,
+}
+
+impl Stored {
+    /// How level `level` is written.
+    pub fn level_spec(&self, level: usize) -> ArraySpec {
+        match level {
+            0 => self.spec.clone(),
+            _ => pyramid::level_spec(&self.spec, self.levels[level].extent),
+        }
+    }
 }
 
 /// What a `label` or `objects` step measures.
@@ -211,6 +229,13 @@ pub enum StageKind {
     },
     /// A table encoded, row group by row group.
     Table(TableId),
+    /// A level of a stored image made of the one before, object by object.
+    Level {
+        /// Which image.
+        image: usize,
+        /// Which level, 1 being the first that is made.
+        level: usize,
+    },
     /// Everything published: one unit.
     Publish,
 }
@@ -430,7 +455,7 @@ impl Plan {
     /// The columns of a table of objects; `None` when only its numbers are wanted.
     pub fn columns(&self, step: usize) -> Option<Columns> {
         self.table(TableId { step, of: Rows::Objects })?;
-        Some(Columns::new(self.extent.planar, self.labels_dtype(step), self.intensity_dtype(step)))
+        Some(Columns::new(self.extent.planar, self.labels_dtype(step), self.intensity_dtype(step), self.spacing()))
     }
 
     /// The ops of a pass.
@@ -500,8 +525,15 @@ impl Plan {
             StageKind::Map(_) | StageKind::Seam { .. } | StageKind::Relabel { .. } => Some(self.grid.units()),
             StageKind::Up { level, .. } | StageKind::Down { level, .. } => Some(self.tree().units(*level)),
             StageKind::Rank(_) | StageKind::Table(_) => None,
+            StageKind::Level { image, level } => self.level_objects(*image, *level),
             StageKind::Publish => Some(1),
         }
+    }
+
+    /// Objects of a level of a stored image.
+    pub fn level_objects(&self, image: usize, level: usize) -> Option<u64> {
+        let spec = self.stored(image)?.level_spec(level);
+        Some(spec.grid().iter().map(|n| *n as u64).product())
     }
 
     /// The element type of an image. Labels are uint64 here when there could be so many, whatever they turn out to be.
@@ -523,11 +555,20 @@ impl Plan {
     }
 
     /// Keys of the arrays that hold a stored image, all the same.
-    pub fn arrays_of(&self, stored: &Stored) -> Vec<String> {
+    pub fn arrays_of(&self, stored: &Stored, level: usize) -> Vec<String> {
         match stored.groups.is_empty() {
             true => vec![layout::scratch_image(&self.id, stored.image)],
-            false => stored.groups.iter().map(|group| layout::level(group, 0)).collect(),
+            false => stored.groups.iter().map(|group| layout::level(group, level)).collect(),
         }
+    }
+
+    /// How voxel indices become positions, for tables.
+    fn spacing(&self) -> Spacing {
+        let geometry = &self.geometry;
+        let [_, y, x] = geometry.units();
+        let units = geometry.units().into_iter().skip(usize::from(self.extent.planar));
+        let known = x.is_some() && units.into_iter().all(|unit| unit == y && unit == x);
+        Spacing { scale: geometry.scale(), translation: geometry.translation(), known }
     }
 
     /// What `histogram.json` is of, in the words of the job.
@@ -593,6 +634,10 @@ impl Plan {
             },
             StageKind::Table(TableId { step, of: Rows::Objects }) => format!("table{}", of(*step)),
             StageKind::Table(TableId { step, of: Rows::Contacts }) => format!("table of contacts{}", of(*step)),
+            StageKind::Level { image, level } => match self.stored(*image).and_then(|stored| stored.groups.first()) {
+                Some(group) => format!("level {level} of {group}"),
+                None => format!("level {level}"),
+            },
             StageKind::Publish => "publish".into(),
         }
     }

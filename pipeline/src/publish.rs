@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::array::{ArraySpec, multiscales_json};
+use crate::array::{ArraySpec, Group, METADATA_KEYS};
 use crate::plan::Plan;
 use crate::record;
 use crate::reduce::table;
@@ -26,17 +26,25 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State) -> Result
     let pretty = serde_json::to_vec_pretty(&report)
         .map_err(|e| Error::internal(format!("the histogram can't be written: {e}")))?;
     store.put(layout::HISTOGRAM, pretty.into()).await?;
-    for stored in &plan.images {
-        let spec = ArraySpec { dtype: state.dtype(plan, stored.image), ..stored.spec.clone() };
-        let axes = &spec.dimension_names;
-        let level = ("0".to_owned(), vec![1.0; axes.len()], vec![0.0; axes.len()]);
+    for stored in plan.images.iter().filter(|stored| !stored.groups.is_empty()) {
+        let dtype = state.dtype(plan, stored.image);
         for group in &stored.groups {
-            let name = group.trim_end_matches(".zarr");
-            let document =
-                multiscales_json(name, axes, &vec![None; axes.len()], std::slice::from_ref(&level), stored.kind);
-            let array = layout::level(group, 0);
-            spec.publish(&store.child(&array)?).await?;
-            store.put(&format!("{group}/{}", layout::ZARR_METADATA), document).await?;
+            let mut levels = Vec::new();
+            for (level, made) in stored.levels.iter().enumerate() {
+                let spec = ArraySpec { dtype, ..stored.level_spec(level) };
+                spec.publish(&store.child(&layout::level(group, level))?).await?;
+                levels.push((level.to_string(), made.geometry.clone()));
+            }
+            let document = Group {
+                name: group.trim_end_matches(".zarr").to_owned(),
+                kind: stored.kind,
+                levels,
+                by: stored.by,
+                labels_of: None,
+                ours: Default::default(),
+                ome: stored.spec.ome,
+            };
+            document.publish(&store.child(group)?).await?;
         }
     }
     Ok(())
@@ -155,8 +163,10 @@ pub async fn erase(store: &Store, next: &Plan) -> Result<()> {
     groups.extend(next.groups);
     files.extend(next.files);
     for group in &groups {
-        store.delete(&format!("{group}/{}", layout::ZARR_METADATA)).await?;
-        store.delete(&format!("{}/{}", layout::level(group, 0), layout::ZARR_METADATA)).await?;
+        for key in METADATA_KEYS {
+            store.delete(&format!("{group}/{key}")).await?;
+            store.delete(&format!("{}/{key}", layout::level(group, 0))).await?;
+        }
     }
     for file in files.iter().map(String::as_str).chain([layout::MANIFEST]) {
         store.delete(file).await?;
@@ -171,11 +181,17 @@ pub async fn erase(store: &Store, next: &Plan) -> Result<()> {
 pub async fn withdraw(store: &Store, plan: &Plan) -> Result<()> {
     for stored in &plan.images {
         for group in &stored.groups {
-            let array = layout::level(group, 0);
-            store.delete(&format!("{group}/{}", layout::ZARR_METADATA)).await?;
-            store.delete(&format!("{array}/{}", layout::ZARR_METADATA)).await?;
-            for object in stored.spec.objects_in(plan.extent.region()) {
-                store.delete(&format!("{array}/{}", stored.spec.key(object))).await?;
+            for key in METADATA_KEYS {
+                store.delete(&format!("{group}/{key}")).await?;
+            }
+            for level in 0..stored.levels.len() {
+                let (array, spec) = (layout::level(group, level), stored.level_spec(level));
+                for key in METADATA_KEYS {
+                    store.delete(&format!("{array}/{key}")).await?;
+                }
+                for object in spec.objects_in(spec.extent.region()) {
+                    store.delete(&format!("{array}/{}", spec.key(object))).await?;
+                }
             }
             // An empty folder of that name would look like somebody's array.
             store.prune(group).await?;

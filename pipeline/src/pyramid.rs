@@ -225,11 +225,41 @@ impl Shrink {
 
     /// The most bytes that making one object takes, what [`ChunkCache`] keeps beyond it left out.
     pub fn object_bytes(&self) -> u64 {
-        let size = self.finer.dtype().size() as u64;
+        self.outline().object_bytes()
+    }
+
+    fn part(&self) -> [usize; 3] {
+        self.outline().part()
+    }
+
+    fn outline(&self) -> Outline<'_> {
+        let (chunk, chunk_bytes) = (self.finer.chunk(), self.finer.chunk_bytes());
+        let (finer, dtype) = (self.finer.extent(), self.finer.dtype());
+        Outline { finer, dtype, chunk, chunk_bytes, factors: self.halving.factors, spec: &self.spec }
+    }
+}
+
+/// The numbers of a [`Shrink`], for those who have no array yet.
+pub(crate) struct Outline<'a> {
+    /// The level before.
+    pub(crate) finer: Extent,
+    pub(crate) dtype: Dtype,
+    /// Its chunks, and what decoding one takes.
+    pub(crate) chunk: [usize; 3],
+    pub(crate) chunk_bytes: u64,
+    /// Voxels that become one.
+    pub(crate) factors: [usize; 3],
+    /// The level that is made.
+    pub(crate) spec: &'a ArraySpec,
+}
+
+impl Outline<'_> {
+    /// See [`Shrink::object_bytes`].
+    pub(crate) fn object_bytes(&self) -> u64 {
+        let size = self.dtype.size() as u64;
         let of = |shape: [usize; 3]| shape.iter().map(|n| *n as u64).product::<u64>() * size;
-        let (part, chunk) = (self.part(), self.finer.chunk());
-        let read: [usize; 3] =
-            std::array::from_fn(|a| (part[a] * self.halving.factors[a]).min(self.finer.extent().shape[a]));
+        let (part, chunk) = (self.part(), self.chunk);
+        let read: [usize; 3] = std::array::from_fn(|a| (part[a] * self.factors[a]).min(self.finer.shape[a]));
         let chunks: u64 = (0..3)
             .map(|a| {
                 let aligned = read[a].is_multiple_of(chunk[a]) && self.spec.unit_shape()[a].is_multiple_of(part[a]);
@@ -238,7 +268,7 @@ impl Shrink {
             .product();
         // Each chunk as it came and decoded, two more copies of the one being decoded, the box made of them, and what it
         // becomes.
-        let part_bytes = (2 * chunks + 2) * self.finer.chunk_bytes() + of(read) + of(part);
+        let part_bytes = (2 * chunks + 2) * self.chunk_bytes + of(read) + of(part);
         // The object's voxels, its bytes as they grow, and one chunk, packed and not.
         let object = of(self.spec.unit_shape());
         let packed = of(self.spec.chunks);
@@ -248,9 +278,9 @@ impl Shrink {
     /// Voxels of an object that are made at once: those of whole chunks of the finer level, of so many that reading pays.
     fn part(&self) -> [usize; 3] {
         let unit = self.spec.unit_shape();
-        let chunk = self.finer.chunk();
-        let mut part: [usize; 3] = std::array::from_fn(|a| chunk[a].div_ceil(self.halving.factors[a]).min(unit[a]));
-        let size = self.finer.dtype().size() * self.halving.factors.iter().product::<usize>();
+        let chunk = self.chunk;
+        let mut part: [usize; 3] = std::array::from_fn(|a| chunk[a].div_ceil(self.factors[a]).min(unit[a]));
+        let size = self.dtype.size() * self.factors.iter().product::<usize>();
         for a in [2, 1, 0] {
             while part[a] < unit[a] && part.iter().product::<usize>() * size * 2 <= PART_BYTES {
                 part[a] = (part[a] * 2).min(unit[a]);

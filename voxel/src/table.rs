@@ -8,7 +8,7 @@ mod columns;
 mod eigen;
 mod measure;
 
-pub use columns::{Column, ColumnData, ColumnType, Columns};
+pub use columns::{Column, ColumnData, ColumnType, Columns, Spacing};
 pub use measure::{Objects, measure};
 
 use crate::Merge;
@@ -167,12 +167,12 @@ impl ObjectRow {
         self.sums.map(|sum| sum as f64 / self.voxels as f64)
     }
 
-    /// The eigenvalues, in voxels squared and descending, of the population covariance of the voxels' centres. None is
-    /// negative. A planar object has its two first and 0 last.
-    pub fn eigenvalues(&self) -> [f64; 3] {
+    /// The eigenvalues, descending, of the population covariance of the voxels' centres, for voxels of size `scale` along
+    /// z, y, x, in its unit squared. None is negative. A planar object has its two first and 0 last.
+    pub fn eigenvalues(&self, scale: [f64; 3]) -> [f64; 3] {
         let mut matrix = [[0.0; 3]; 3];
         for ((a, b), product) in PAIRS.into_iter().zip(self.products) {
-            matrix[a][b] = covariance(self.voxels, self.sums[a], self.sums[b], product);
+            matrix[a][b] = covariance(self.voxels, self.sums[a], self.sums[b], product) * (scale[a] * scale[b]);
             matrix[b][a] = matrix[a][b];
         }
         // Rounding may leave an eigenvalue of a flat object just below zero.

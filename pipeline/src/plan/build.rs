@@ -6,10 +6,11 @@ use voxel::{Dtype, Extent};
 
 use super::memory::{self, Resources};
 use super::{FORMAT, Input, Intensity, MergeSettings, Plan, Rows, Stored, Table, TableId, hash, lay};
-use crate::array::{ArraySpec, BloscCompressor, Codec, GroupKind, OmeVersion};
+use crate::array::{ArraySpec, BloscCompressor, Codec, Geometry, GroupKind, OmeVersion};
 use crate::grid::Grid;
 use crate::job::{Job, Measured};
 use crate::op::Op;
+use crate::pyramid;
 use crate::step;
 use crate::{Error, Result, layout};
 
@@ -20,8 +21,8 @@ pub struct InputImage {
     pub input: Input,
     /// Its shape.
     pub extent: Extent,
-    /// Names of its axes.
-    pub axes: Vec<String>,
+    /// Where it lies.
+    pub geometry: Geometry,
     /// The job's `mask`, and the shape of its image.
     pub mask: Option<(Input, Extent)>,
     /// The job's `intensity`, where that is another array, and the shape of its image.
@@ -111,6 +112,7 @@ pub fn plan(job: &Job, image: &InputImage, wishes: &Wishes, resources: &Resource
         mask,
         intensity,
         extent,
+        geometry: image.geometry.cropped(region.start),
         grid: Grid { extent, block: extent.shape },
         ops,
         measured,
@@ -119,7 +121,7 @@ pub fn plan(job: &Job, image: &InputImage, wishes: &Wishes, resources: &Resource
         merge: wishes.merge,
         stages: Vec::new(),
     };
-    plan.images = images(&plan, image)?;
+    plan.images = images(&plan)?;
     plan.tables = tables(&plan)?;
     let unit = object_shape(&plan);
     plan.grid.block = match wishes.block {
@@ -176,7 +178,7 @@ fn compile(job: &Job, extent: Extent) -> Result<Vec<Op>> {
 }
 
 /// The images that the user finds: those saved, the labels of the last `label`, and what the job ends with otherwise.
-fn images(plan: &Plan, input: &InputImage) -> Result<Vec<Stored>> {
+fn images(plan: &Plan) -> Result<Vec<Stored>> {
     let (job, ops) = (&plan.job, &plan.ops);
     let last_label = ops.iter().rposition(|op| matches!(op, Op::Label(_))).map(|op| op + 1);
     // Steps that only measure leave the image as it was.
@@ -198,10 +200,12 @@ fn images(plan: &Plan, input: &InputImage) -> Result<Vec<Stored>> {
         let (chunks, shards) = job.write.shapes(&plan.extent)?;
         let codec = codec.unwrap_or(if labels { LABEL_CODEC } else { IMAGE_CODEC });
         let (extent, dtype) = (plan.extent, plan.dtype(image));
-        let (dimension_names, ome) = (input.axes.clone(), job.write.ome);
+        let (dimension_names, ome) = (plan.geometry.names(), job.write.ome);
         let spec = ArraySpec { extent, dtype, chunks, shards, codec, dimension_names, ome };
         spec.check()?;
-        images.push(Stored { image, groups, kind, spec });
+        let by = pyramid::reduce_of(kind, dtype);
+        let levels = pyramid::levels(extent, &plan.geometry, by, job.write.levels);
+        images.push(Stored { image, groups, kind, spec, levels, by });
     }
     Ok(images)
 }

@@ -10,6 +10,7 @@ use super::{Count, Leaf, Pass, Plan, Round, Rows, Stage, StageKind, Stored, Tabl
 use crate::array::GroupKind;
 use crate::job::Percentiles;
 use crate::op::{Choice, Op};
+use crate::pyramid;
 use voxel::Dtype;
 
 /// Bins of Otsu's method for values that can't have one each.
@@ -34,6 +35,7 @@ pub(super) fn stages(plan: &mut Plan, wishes: &Wishes, resources: &Resources) {
         laying.pass(end, Vec::new());
     }
     laying.measure();
+    laying.levels();
     laying.kinds.push(StageKind::Publish);
 
     let kinds = laying.kinds;
@@ -151,7 +153,17 @@ impl Laying<'_> {
             false => GroupKind::Image,
         };
         let spec = build::scratch_spec(self.plan, self.plan.dtype(image));
-        self.plan.images.push(Stored { image, groups: Vec::new(), kind, spec });
+        let by = pyramid::reduce_of(kind, spec.dtype);
+        self.plan.images.push(Stored { image, groups: Vec::new(), kind, spec, levels: Vec::new(), by });
+    }
+
+    /// The coarser levels of what the user finds.
+    fn levels(&mut self) {
+        let levels = |stored: &Stored| {
+            let image = stored.image;
+            (1..stored.levels.len()).map(move |level| StageKind::Level { image, level }).collect::<Vec<_>>()
+        };
+        self.kinds.extend(self.plan.images.iter().filter(|stored| !stored.groups.is_empty()).flat_map(levels));
     }
 
     /// The passes that only the histogram of the whole job needs.
@@ -229,6 +241,11 @@ fn segment(plan: &Plan, kind: &StageKind, resources: &Resources) -> u64 {
         StageKind::Up { level, .. } | StageKind::Down { level, .. } => (0.2, plan.tree().units(*level)),
         // Ranges and row groups are counted later; a range is a second, a row group some.
         StageKind::Rank(_) | StageKind::Table(_) => return 4,
+        StageKind::Level { image, level } => {
+            let objects = plan.level_objects(*image, *level).unwrap_or(1);
+            let object = plan.stored(*image).map_or(1, |s| s.level_spec(*level).unit_shape().iter().product::<usize>());
+            (8.0 * object as f64 * 4e-9, objects)
+        }
         StageKind::Publish => return 1,
     };
     let long = (SECONDS / seconds_per_unit).max(1.0) as u64;

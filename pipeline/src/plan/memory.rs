@@ -13,6 +13,7 @@ use super::{Leaf, Pass, Plan, Rows, StageKind, Stored};
 use crate::grid::Tree;
 use crate::map::{Beside, beside};
 use crate::op::Op;
+use crate::pyramid::Outline;
 use crate::reduce::down;
 use crate::rows::PAGE_ROWS;
 use crate::{Error, Result};
@@ -215,6 +216,23 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             // One column at a time: its values, its encoded pages, and the batch being read.
             let unit = plan.merge.group_rows * 8 * 3 + BATCH_ROWS as u64 * 16;
             Needs { unit: unit + (4 << 20), units: u64::MAX, ..Needs::default() }
+        }
+        StageKind::Level { image, level } => {
+            let Some(stored) = plan.stored(*image) else { return Needs::default() };
+            let (finer, spec) = (stored.level_spec(level - 1), stored.level_spec(*level));
+            let dtype = if spec.dtype == Dtype::Bool { Dtype::U8 } else { spec.dtype };
+            let outline = Outline {
+                finer: finer.extent,
+                dtype,
+                chunk: finer.chunks,
+                chunk_bytes: (finer.chunks.iter().product::<usize>() * dtype.size()) as u64,
+                factors: stored.levels[*level].step,
+                spec: &spec,
+            };
+            // Reading, making and writing are one thing there, so each unit is counted whole.
+            let unit = outline.object_bytes();
+            let units = plan.level_objects(*image, *level).unwrap_or(1);
+            Needs { unit, beside: unit, units, ..Needs::default() }
         }
         StageKind::Publish => Needs { unit: plan.merge.group_rows * 8 + 4 * TALLY_BYTES, units: 1, ..Needs::default() },
     }

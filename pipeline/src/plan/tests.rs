@@ -21,7 +21,8 @@ fn image(shape: [usize; 3], dtype: Dtype) -> InputImage {
         offset: [0; 3],
     };
     let planar = shape[0] == 1;
-    InputImage { input, extent: Extent { shape, planar }, axes: Vec::new(), mask: None, intensity: None }
+    let geometry = Geometry::unknown(planar);
+    InputImage { input, extent: Extent { shape, planar }, geometry, mask: None, intensity: None }
 }
 
 fn job(steps: &str) -> Job {

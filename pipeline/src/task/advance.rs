@@ -62,6 +62,7 @@ async fn units_of(worker: &Worker, stage: usize, state: &mut State) -> Result<u6
             units
         }
         StageKind::Table(table) => state.rows(*table).unwrap_or(0).div_ceil(plan.merge.group_rows),
+        StageKind::Level { image, level } => plan.level_objects(*image, *level).unwrap_or(0),
         StageKind::Publish => 1,
     })
 }

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
-use voxel::Dtype;
+use voxel::pyramid::Halving;
+use voxel::{Dtype, Extent};
 
-use super::{Answer, Receipt, Task, advance};
+use super::{Answer, Receipt, Task, Written, advance};
 use crate::array::{Array, ArraySpec, ChunkCache};
 use crate::count::Partial;
 use crate::map::{self, Done, labels};
 use crate::op::{Label, Op};
 use crate::plan::memory::{self, BATCH_ROWS, Limits, Projection, Resources};
 use crate::plan::{Intensity, Leaf, Plan, Rows, StageKind, TableId};
+use crate::pyramid::Shrink;
 use crate::reduce::rank::{self, Keep};
 use crate::reduce::{contacts, down, seam, table, up};
 use crate::scratch::{Tag, Writer};
@@ -250,6 +252,11 @@ impl Worker {
                 table::encode_group(&self.store, plan, &state, *table, unit).await?;
                 Ok(Done::default())
             }
+            StageKind::Level { image, level } => {
+                let state = self.state_before(stage).await?;
+                let _permit = gate.compute().await?;
+                Ok(Done { written: self.level_object(&state, *image, *level, unit).await?, ..Done::default() })
+            }
             StageKind::Publish => {
                 let _permit = gate.compute().await?;
                 let state = self.state_before(stage).await?;
@@ -309,6 +316,30 @@ impl Worker {
         Ok(state)
     }
 
+    /// Makes an object of a level of an image of the level before, and writes it under each of the image's names.
+    async fn level_object(&self, state: &State, image: usize, level: usize, unit: u64) -> Result<Vec<Written>> {
+        let plan = &self.plan;
+        let stored = plan.stored(image).ok_or_else(|| Error::internal("levels are made of an image nobody kept"))?;
+        let dtype = state.dtype(plan, image);
+        let at = |level: usize| ArraySpec { dtype, ..stored.level_spec(level) };
+        let finer = plan.arrays_of(stored, level - 1).into_iter().next();
+        let finer = self.store.child(&finer.ok_or_else(|| Error::internal("an image is kept nowhere"))?)?;
+        let shrink = Shrink {
+            finer: Array::unpublished(&finer, &at(level - 1))?,
+            halving: Halving { factors: stored.levels[level].step, by: stored.by },
+            spec: at(level),
+        };
+        let index = Extent { shape: shrink.spec.grid(), planar: false }.at(unit);
+        let bytes = shrink.object(&self.cache, index).await?;
+        let (len, crc32c, mut written) = (bytes.len() as u64, crc32c::crc32c(&bytes), Vec::new());
+        for array in plan.arrays_of(stored, level) {
+            let key = format!("{array}/{}", shrink.spec.key(index));
+            self.store.put(&key, bytes.clone()).await?;
+            written.push(Written { key, bytes: len, crc32c });
+        }
+        Ok(written)
+    }
+
     /// The array of an image that an earlier stage has put somewhere.
     pub(crate) async fn stored(&self, image: usize) -> Result<Array> {
         let mut open = self.stored.lock().await;
@@ -317,7 +348,7 @@ impl Worker {
         }
         let stored =
             self.plan.stored(image).ok_or_else(|| Error::internal("a pass reads an image that nobody kept"))?;
-        let Some(key) = self.plan.arrays_of(stored).into_iter().next() else {
+        let Some(key) = self.plan.arrays_of(stored, 0).into_iter().next() else {
             return Err(Error::internal("an image is kept nowhere"));
         };
         let dtype = self.dtype_of_stored(image).await?;

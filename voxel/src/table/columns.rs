@@ -46,6 +46,26 @@ enum Measure {
     SurfaceFaces,
     BorderFaces,
     TouchesBorder,
+    Volume,
+    PhysicalCentroid(usize),
+}
+
+/// How voxel indices become positions in the world.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spacing {
+    /// Size of a voxel along z, y, x; 1 along an axis that the image does not have.
+    pub scale: [f64; 3],
+    /// Position of the centre of voxel 0, 0, 0 along z, y, x.
+    pub translation: [f64; 3],
+    /// Whether the sizes have a unit, the same for all axes.
+    pub known: bool,
+}
+
+impl Default for Spacing {
+    /// Voxels of size 1, without a unit.
+    fn default() -> Self {
+        Self { scale: [1.0; 3], translation: [0.0; 3], known: false }
+    }
 }
 
 /// The columns of a table, in order.
@@ -62,21 +82,24 @@ enum Measure {
 /// | `intensity_min` | int64; uint64 for uint64, float64 for floats | the smallest of them | `intensity_min` |
 /// | `intensity_max` | like `intensity_min` | the largest | `intensity_max` |
 /// | `intensity_sum` | float64 | their exact sum, rounded once | none |
-/// | `eigenvalue_1`, `_2`, `_3` | float64 | eigenvalues, descending, of the population covariance of the voxel centres, in voxels squared | none (`inertia_tensor_eigvals` is of the inertia tensor: the sum of the other two) |
+/// | `eigenvalue_1`, `_2`, `_3` | float64 | eigenvalues, descending, of the population covariance of the voxel centres times the voxel size | none (`inertia_tensor_eigvals` is of the inertia tensor: the sum of the other two) |
 /// | `anisotropy` | float64 | 1 - last / first eigenvalue; 0 when the first is 0 | none |
 /// | `surface_faces` | uint64 | voxel faces to any other value | none |
 /// | `border_faces` | uint64 | voxel faces to the outside of the image | none |
 /// | `touches_border` | bool | whether there are any of those | none |
+/// | `volume` | float64 | voxels times the volume (in 2-D the area) of one, where units are known | `area`, given `spacing` |
+/// | `physical_centroid_z`, `_y`, `_x` | float64 | where the centroid lies, where units are known | `centroid`, given `spacing` and no translation |
 ///
 /// Without intensities there are no `intensity_*` columns. Tables of planar images have no z columns and no
 /// `eigenvalue_3`, and their `regionprops_table` counterparts count from y. Of an object without a finite voxel, mean,
 /// std, min and max are NaN and the sum is 0; integers are always finite.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Columns {
     columns: Vec<Column>,
     planar: bool,
     label: Dtype,
     intensity: Option<Dtype>,
+    spacing: Spacing,
 }
 
 impl Columns {
@@ -84,7 +107,7 @@ impl Columns {
     ///
     /// `label` is the type whose keys say what stands in the label column: [`Dtype::U64`] for numbered components, the
     /// image's own for objects with ids. `intensity` is the type of the image of intensities, where there is one.
-    pub fn new(planar: bool, label: Dtype, intensity: Option<Dtype>) -> Self {
+    pub fn new(planar: bool, label: Dtype, intensity: Option<Dtype>, spacing: Spacing) -> Self {
         use ColumnType::{Bool, F64, I64, U64};
         const AXES: std::ops::Range<usize> = 0..3;
         let axes = AXES.skip(usize::from(planar));
@@ -125,7 +148,14 @@ impl Columns {
         push("surface_faces", U64, Measure::SurfaceFaces);
         push("border_faces", U64, Measure::BorderFaces);
         push("touches_border", Bool, Measure::TouchesBorder);
-        Self { columns, planar, label, intensity }
+        if spacing.known {
+            push("volume", F64, Measure::Volume);
+            for axis in axes {
+                let name = ["physical_centroid_z", "physical_centroid_y", "physical_centroid_x"][axis];
+                push(name, F64, Measure::PhysicalCentroid(axis));
+            }
+        }
+        Self { columns, planar, label, intensity, spacing }
     }
 
     /// The columns in order.
@@ -137,7 +167,7 @@ impl Columns {
     /// which is the object's final number, or [`ObjectRow::key`] where that is an id. One [`ColumnData`] per column, of
     /// its type, with one value per object.
     pub fn finish<'a>(&self, objects: impl Iterator<Item = (u64, &'a ObjectRow)> + Clone) -> Vec<ColumnData> {
-        let eigenvalues: Vec<[f64; 3]> = objects.clone().map(|(_, row)| row.eigenvalues()).collect();
+        let eigenvalues: Vec<[f64; 3]> = objects.clone().map(|(_, row)| row.eigenvalues(self.spacing.scale)).collect();
         self.columns.iter().map(|column| self.column(*column, objects.clone(), &eigenvalues)).collect()
     }
 
@@ -175,6 +205,15 @@ impl Columns {
             Measure::SurfaceFaces => ColumnData::U64(rows.map(|(_, row, _)| row.surface_faces).collect()),
             Measure::BorderFaces => ColumnData::U64(rows.map(|(_, row, _)| row.border_faces).collect()),
             Measure::TouchesBorder => ColumnData::Bool(rows.map(|(_, row, _)| row.border_faces > 0).collect()),
+            Measure::Volume => {
+                let one: f64 = self.spacing.scale.iter().product();
+                ColumnData::F64(rows.map(|(_, row, _)| row.voxels as f64 * one).collect())
+            }
+            Measure::PhysicalCentroid(axis) => {
+                let Spacing { scale, translation, .. } = self.spacing;
+                let place = |centroid: [f64; 3]| centroid[axis] * scale[axis] + translation[axis];
+                ColumnData::F64(rows.map(|(_, row, _)| place(row.centroid())).collect())
+            }
         }
     }
 

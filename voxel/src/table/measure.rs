@@ -31,14 +31,14 @@ pub enum Objects<'a> {
 ///
 /// ```
 /// use voxel::label::{Connectivity, label};
-/// use voxel::table::{ColumnData, Columns, Objects, measure};
+/// use voxel::table::{ColumnData, Columns, Objects, Spacing, measure};
 /// use voxel::{AnyVolume, Dtype, Extent, Volume};
 /// let image = Extent { shape: [1, 2, 4], planar: true };
 /// let mask: AnyVolume = Volume::new(image.region(), vec![true, true, false, true, false, false, false, true]).into();
 /// let runs = label(&mask, image.region(), Connectivity::Six);
 /// let rows = measure(&runs, 1..runs.labels + 1, &mask, Objects::Components, None, image);
 ///
-/// let columns = Columns::new(true, Dtype::U64, None);
+/// let columns = Columns::new(true, Dtype::U64, None, Spacing::default());
 /// let values = columns.finish((1..).zip(&rows));
 /// assert_eq!((columns.columns()[1].name, &values[1]), ("voxels", &ColumnData::U64(vec![2, 2])));
 /// assert_eq!((columns.columns()[3].name, &values[3]), ("centroid_x", &ColumnData::F64(vec![0.5, 3.0])));

@@ -207,7 +207,7 @@ proptest! {
             let covariance = |a: usize, b: usize| {
                 voxels.iter().map(|v| (v[a] - mean[a]) * (v[b] - mean[b])).sum::<f64>() / n
             };
-            let found = row.eigenvalues();
+            let found = row.eigenvalues([1.0; 3]);
             prop_assert!(found[0] >= found[1] && found[1] >= found[2] && found[2] >= 0.0);
             // Trace and the sum of squares of a symmetric matrix are sums over its eigenvalues.
             let trace: f64 = (0..3).map(|a| covariance(a, a)).sum();
@@ -238,7 +238,7 @@ fn a_box_far_from_the_origin_has_the_moments_of_a_box() {
     let runs = label(&mask, Region::new(start, shape), Connectivity::Six);
     let row = &measure(&runs, 1..2, &mask, Objects::Components, None, extent)[0];
     assert_eq!(row.key, (1 << 61) + (1 << 37) + (1 << 17));
-    assert_eq!(row.eigenvalues(), [1.25, 0.25, 0.0]);
+    assert_eq!(row.eigenvalues([1.0; 3]), [1.25, 0.25, 0.0]);
     assert_eq!(row.centroid(), [8388609.5, 524288.5, 131072.0]);
     assert_eq!((row.surface_faces, row.border_faces), (28, 0));
 }
@@ -246,14 +246,14 @@ fn a_box_far_from_the_origin_has_the_moments_of_a_box() {
 #[test]
 fn columns_of_a_volume_and_of_a_planar_image() {
     let names = |columns: &Columns| columns.columns().iter().map(|c| c.name).collect::<Vec<_>>().join(" ");
-    let volume = Columns::new(false, Dtype::U64, Some(Dtype::U16));
+    let volume = Columns::new(false, Dtype::U64, Some(Dtype::U16), Spacing::default());
     assert_eq!(
         names(&volume),
         "label voxels centroid_z centroid_y centroid_x bbox_z0 bbox_y0 bbox_x0 bbox_z1 bbox_y1 bbox_x1 intensity_mean \
          intensity_std intensity_min intensity_max intensity_sum eigenvalue_1 eigenvalue_2 eigenvalue_3 anisotropy \
          surface_faces border_faces touches_border"
     );
-    let planar = Columns::new(true, Dtype::I16, None);
+    let planar = Columns::new(true, Dtype::I16, None, Spacing::default());
     assert_eq!(
         names(&planar),
         "label voxels centroid_y centroid_x bbox_y0 bbox_x0 bbox_y1 bbox_x1 eigenvalue_1 eigenvalue_2 anisotropy \
@@ -263,7 +263,7 @@ fn columns_of_a_volume_and_of_a_planar_image() {
     assert_eq!(kind(&volume, "label"), ColumnType::U64);
     assert_eq!(kind(&planar, "label"), ColumnType::I64);
     for dtype in Dtype::ALL {
-        let columns = Columns::new(false, Dtype::U64, Some(dtype));
+        let columns = Columns::new(false, Dtype::U64, Some(dtype), Spacing::default());
         let expected = match dtype {
             Dtype::U64 => ColumnType::U64,
             Dtype::F32 | Dtype::F64 => ColumnType::F64,
@@ -286,7 +286,7 @@ where
     let (values, intensity): (AnyVolume, AnyVolume) = (ids.clone().into(), intensity.into());
     let (runs, keys): (Runs, Vec<u64>) = of_values(&values, ids.region);
     let rows = measure(&runs, 1..runs.labels + 1, &values, Objects::Values(&keys), Some(&intensity), extent);
-    let columns = Columns::new(planar, T::DTYPE, Some(I::DTYPE));
+    let columns = Columns::new(planar, T::DTYPE, Some(I::DTYPE), Spacing::default());
     let data = columns.finish(rows.iter().map(|row| (row.key, row)));
     for (column, data) in columns.columns().iter().zip(&data) {
         assert_eq!((column.kind, data.len(), data.is_empty()), (data.kind(), rows.len(), false));
