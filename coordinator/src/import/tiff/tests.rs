@@ -4,7 +4,7 @@ use super::*;
 use crate::import::Reading;
 use ::tiff::encoder::{Compression, DeflateLevel, TiffEncoder, colortype};
 use std::io::Write;
-use voxel::{AnyVolume, Dtype, Element, Region, Volume};
+use voxel::{AnyVolume, Element, Region, Volume};
 
 const MEMORY: u64 = 1 << 20;
 
