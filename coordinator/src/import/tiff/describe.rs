@@ -364,6 +364,11 @@ mod tests {
         // In a folder the same text may speak of all files together.
         assert_eq!(said.wanted("a.tif", 1, &Reading::default(), false), Ok(None));
         assert!(Description::ome("<OME><Image").is_err());
+        let absurd = r#"<OME><Image><Pixels SizeZ="18446744073709551615" SizeC="9" SizeT="9">
+            <TiffData IFD="18446744073709551615" FirstZ="18446744073709551615" PlaneCount="18446744073709551615"/>
+            </Pixels></Image></OME>"#;
+        let reading = Reading { channel: Some(8), time: Some(8), ..Reading::default() };
+        assert!(Description::ome(absurd).unwrap().wanted("a.tif", 4, &reading, true).is_err());
     }
 
     #[test]
