@@ -232,7 +232,9 @@ async fn import_file(args: &Import) -> Result<(), Stop> {
     let reading = Reading { channel: args.channel, time: args.time, member: args.member.clone(), raw };
     let options = import::Options { write, voxel_size, reading, overwrite: args.overwrite };
     let progress = Progress::new(args.quiet);
-    let import = import::import(&args.source, &args.destination, &options, args.memory.0, |done, all| {
+    // The program itself takes some 10 MiB, and more once it has several threads.
+    let memory_bytes = args.memory.0 - (args.memory.0 / 4).min(16 << 20);
+    let import = import::import(&args.source, &args.destination, &options, memory_bytes, |done, all| {
         progress.of_one("import", done, all);
     });
     let imported = run::until_interrupted(import, "nothing was left behind; run the same command again").await?;

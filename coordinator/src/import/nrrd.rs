@@ -80,10 +80,9 @@ impl Fields {
                     break;
                 }
                 // Fields have a colon and a blank; `key:=value` is the user's own.
-                if let Some((field, value)) = text.split_once(": ").filter(|_| !text.starts_with('#')) {
-                    if !field.contains(":=") {
-                        fields.insert(field.trim().to_lowercase(), value.trim().to_owned());
-                    }
+                let field = text.split_once(": ").filter(|(field, _)| !text.starts_with('#') && !field.contains(":="));
+                if let Some((field, value)) = field {
+                    fields.insert(field.trim().to_lowercase(), value.trim().to_owned());
                 }
             }
             first = false;
@@ -228,9 +227,13 @@ impl Fields {
             return Source::new(input, layout, skip, context);
         }
         let room = match encoding {
-            Encoding::Gzip => (input.room - input.position()).saturating_mul(super::input::DEFLATE_RATIO_MAX),
+            Encoding::Gzip => {
+                input.room.saturating_sub(input.position()).saturating_mul(super::input::DEFLATE_RATIO_MAX)
+            }
             // A number and a blank for each voxel.
-            Encoding::Ascii => (input.room - input.position()).div_ceil(2).saturating_mul(layout.dtype.size() as u64),
+            Encoding::Ascii => {
+                input.room.saturating_sub(input.position()).div_ceil(2).saturating_mul(layout.dtype.size() as u64)
+            }
             _ => u64::MAX,
         };
         let packed: Bytes = match input.rest(0)? {
@@ -373,8 +376,7 @@ const WORD_BYTES_MAX: usize = 64;
 impl<R: Read> Numbers<R> {
     fn word(&mut self) -> io::Result<String> {
         let mut word = String::new();
-        loop {
-            let Some(byte) = self.text.fill_buf()?.first().copied() else { break };
+        while let Some(byte) = self.text.fill_buf()?.first().copied() {
             self.text.consume(1);
             if byte.is_ascii_whitespace() || byte == b',' {
                 if word.is_empty() {

@@ -152,14 +152,14 @@ impl Scanned {
         if skipped > 0 {
             description.notes.push(format!("{skipped} pages of reduced size were left out"));
         }
-        if let [only] = pages.as_slice() {
-            if let Some(more) = description.one_page_stands_for(only.page.voxels()) {
-                match only.spread(path, more, length) {
-                    Ok(spread) => pages = spread,
-                    // In a folder each file may speak of them all.
-                    Err(_) if !alone => {}
-                    Err(error) => return Err(error),
-                }
+        if let [only] = pages.as_slice()
+            && let Some(more) = description.one_page_stands_for(only.page.voxels())
+        {
+            match only.spread(path, more, length) {
+                Ok(spread) => pages = spread,
+                // In a folder each file may speak of them all.
+                Err(_) if !alone => {}
+                Err(error) => return Err(error),
             }
         }
         let reading = context.reading;

@@ -197,3 +197,18 @@ fn a_quaternion_is_turned_into_the_same_affine() {
     let columns = [[-0.5, 0.0, 0.0], [0.0, -0.25, 0.0], [0.0, 0.0, -2.0]];
     assert_eq!(affine, Affine { columns, origin: [10.0, 0.0, 0.0] });
 }
+
+/// Any one byte of a header may be wrong: what comes is an error or an image, never a panic.
+#[test]
+fn no_wrong_byte_is_the_end_of_the_program() {
+    let intact = [header(false, 2), vec![7; 24]].concat();
+    for at in 0..352 {
+        for wrong in [0, 1, 0x7f, 0x80, 0xff] {
+            let mut bytes = intact.clone();
+            bytes[at] = wrong;
+            if let (_folder, Ok(mut source)) = opened("a.nii", &bytes, Reading::default()) {
+                let _ = source.read(source.extent().region());
+            }
+        }
+    }
+}

@@ -144,3 +144,22 @@ fn words_that_are_no_numbers_and_ends_that_come_early_are_told() {
     assert_eq!(read(&format!("{most} 1x")), "a.nrrd is damaged: `1x` is no int16");
     assert_eq!(read(&most), "a.nrrd is truncated: its header promises 48 bytes of voxels, and 46 are there");
 }
+
+/// Any one letter of a header may be wrong: what comes is an error or an image, never a panic.
+#[test]
+fn no_wrong_letter_is_the_end_of_the_program() {
+    let more =
+        "space: left-posterior-superior\nspace directions: (0,0.5,0) (0.25,0,0) (0,0,-2)\nspace origin: (1,2,3)\n";
+    let intact =
+        [FIELDS, more, "byte skip: -1\nkinds: domain domain domain\nspace units: \"mm\" \"mm\" \"mm\"\n\n"].concat();
+    let intact = [intact.as_bytes(), &[0; 48]].concat();
+    for at in 0..intact.len() - 48 {
+        for wrong in [b'0', b'9', b'-', b' ', b'\n', b'x', 0xff] {
+            let mut bytes = intact.clone();
+            bytes[at] = wrong;
+            if let (_folder, Ok(mut source)) = opened(&[("a.nrrd", &bytes)]) {
+                let _ = source.read(source.extent().region());
+            }
+        }
+    }
+}

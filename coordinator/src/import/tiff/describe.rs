@@ -10,6 +10,7 @@ use ::tiff::decoder::ifd::Value;
 use ::tiff::tags::{Tag, Type, ValueBuffer};
 use pipeline::array::unit_name;
 use pipeline::{Error, Result};
+use std::collections::HashMap;
 
 /// What is said of the pages.
 #[derive(Debug, Default)]
@@ -17,8 +18,8 @@ pub(super) struct Description {
     kind: Kind,
     /// Planes along z, channels and time points; none where nothing is said.
     sizes: Option<Sizes>,
-    /// Pages for planes that are not in the order of the axes: `(z, channel, time)` and the page.
-    moved: Vec<([usize; 3], usize)>,
+    /// Pages of planes, by z, channel and time, where they don't follow from the order of the axes.
+    moved: HashMap<[usize; 3], usize>,
     channels: Vec<String>,
     /// All planes stand in one page, without the length of one: their voxels, or how many they are.
     together: Option<Together>,
@@ -48,6 +49,9 @@ enum Together {
     Images(usize),
     Voxels(u64),
 }
+
+/// One element of OME's XML speaks of no more planes than these.
+const PLANES_MAX: usize = 1 << 20;
 
 const Z: usize = 0;
 const C: usize = 1;
@@ -108,13 +112,13 @@ impl Description {
             }
             _ => {}
         }
-        if let (Some(zunit), Some(unit)) = (property("zunit").map(|zunit| unit_name(&unescaped(zunit))), &unit) {
-            if zunit != *unit {
-                notes.push(format!(
-                    "the spacing along z is in {zunit} and those along y and x in {unit}; they are left out"
-                ));
-                place = Place::default();
-            }
+        let other =
+            property("zunit").map(|zunit| unit_name(&unescaped(zunit))).filter(|zunit| Some(zunit) != unit.as_ref());
+        if let (Some(zunit), Some(unit)) = (other, &unit) {
+            notes.push(format!(
+                "the spacing along z is in {zunit} and those along y and x in {unit}; they are left out"
+            ));
+            place = Place::default();
         }
         Self {
             kind: Kind::ImageJ,
@@ -142,13 +146,13 @@ impl Description {
         let mut fastest: Vec<usize> = order.chars().skip(2).filter_map(|axis| "ZCT".find(axis)).collect();
         fastest.extend((0..3).filter(|axis| !order.get(2..).unwrap_or_default().contains(["Z", "C", "T"][*axis])));
         let sizes = Sizes { length, fastest: <[usize; 3]>::try_from(fastest).unwrap_or([Z, C, T]) };
-        let mut moved = Vec::new();
+        let mut moved = HashMap::new();
         for data in pixels.children().filter(|node| node.tag_name().name() == "TiffData") {
             let Some(page) = number(&data, "IFD") else { continue };
             let first = ["FirstZ", "FirstC", "FirstT"].map(|name| number(&data, name).unwrap_or(0));
-            let count = number(&data, "PlaneCount").unwrap_or(1).min(sizes.planes());
+            let count = number(&data, "PlaneCount").unwrap_or(1).min(sizes.planes()).min(PLANES_MAX);
             let start = sizes.position(first);
-            moved.extend((0..count).map(|i| (sizes.at(start + i), page + i)));
+            moved.extend((0..count).map(|i| (sizes.at(start.saturating_add(i)), page.saturating_add(i))));
         }
         let channels = pixels
             .children()
@@ -247,11 +251,11 @@ impl Description {
         }
         let page = |z: usize| {
             let at = [z, channel, time];
-            let moved = self.moved.iter().find(|(plane, _)| *plane == at).map(|(_, page)| *page);
-            moved.unwrap_or_else(|| sizes.position(at))
+            self.moved.get(&at).copied().unwrap_or_else(|| sizes.position(at))
         };
-        let wanted: Vec<usize> = (0..depth).map(page).collect();
-        if wanted.iter().any(|page| *page >= pages) {
+        // No more than there can be, whatever the text says.
+        let wanted: Vec<usize> = (0..depth.min(pages)).map(page).collect();
+        if depth > pages || wanted.iter().any(|page| *page >= pages) {
             return Err(Error::invalid(format!(
                 "{place} says that it holds {planes} planes, and has {pages} pages; the others may be in other files"
             ))
@@ -358,6 +362,11 @@ mod tests {
         // In a folder the same text may speak of all files together.
         assert_eq!(said.wanted("a.tif", 1, &Reading::default(), false), Ok(None));
         assert!(Description::ome("<OME><Image").is_err());
+        let absurd = r#"<OME><Image><Pixels SizeZ="18446744073709551615" SizeC="9" SizeT="9">
+            <TiffData IFD="18446744073709551615" FirstZ="18446744073709551615" PlaneCount="18446744073709551615"/>
+            </Pixels></Image></OME>"#;
+        let reading = Reading { channel: Some(8), time: Some(8), ..Reading::default() };
+        assert!(Description::ome(absurd).unwrap().wanted("a.tif", 4, &reading, true).is_err());
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Page {
         })?;
         let pieces = pieces(directories).map_err(|error| refused(path, index, &error))?;
         let [rows, width] = page.piece;
-        let expected = page.rows.div_ceil(rows) * page.width.div_ceil(width);
+        let expected = page.rows.div_ceil(rows).saturating_mul(page.width.div_ceil(width));
         if pieces.len() != expected {
             return Err(Error::data(format!(
                 "{place} is damaged: it has {} strips or tiles, and its size makes {expected}",
@@ -80,7 +80,8 @@ impl Page {
         let end = if page.packing == Packing::None {
             // Some programs write wrong lengths; what voxels take is known.
             let last_rows = page.rows - (page.rows - 1) / rows * rows;
-            let bytes = |rows: usize| (rows * (width * page.bits).div_ceil(8)) as u64;
+            let row_bytes = (width as u64 * page.bits as u64).div_ceil(8);
+            let bytes = |rows: usize| row_bytes.saturating_mul(rows as u64);
             let last = pieces.len() - 1;
             let size = |i: usize| if i == last && !page.tiled { bytes(last_rows) } else { bytes(rows) };
             (0..pieces.len()).map(|i| pieces[i].0.saturating_add(size(i))).max()
@@ -92,7 +93,7 @@ impl Page {
                 "{place} ends too early: its voxels end at byte {end}, and the file is truncated at {length}"
             )));
         }
-        let strip_bytes = (rows * width * page.dtype.size()) as u64;
+        let strip_bytes = (width as u64 * page.dtype.size() as u64).saturating_mul(rows as u64);
         let together = pieces.windows(2).all(|pair| pair[1].0 == pair[0].0.wrapping_add(strip_bytes));
         let as_they_are = page.packing == Packing::None
             && page.predictor == Predictor::None
@@ -194,12 +195,12 @@ impl Page {
     }
 
     pub(super) fn voxels(&self) -> u64 {
-        self.rows as u64 * self.width as u64
+        (self.rows as u64).saturating_mul(self.width as u64)
     }
 
     /// Bytes of the voxels, unpacked.
     pub(super) fn bytes(&self) -> u64 {
-        self.voxels() * self.dtype.size() as u64
+        self.voxels().saturating_mul(self.dtype.size() as u64)
     }
 
     /// What unpacking takes: a row, or a row of tiles, and a row as it is stored.

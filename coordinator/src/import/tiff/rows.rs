@@ -120,7 +120,7 @@ impl Unpacked {
         let Page { rows, width, dtype, piece: [piece_rows, piece_width], tiled, .. } = self.page;
         let size = dtype.size();
         if !tiled {
-            if self.row % piece_rows == 0 {
+            if self.row.is_multiple_of(piece_rows) {
                 self.strip = Some(self.unpacker(self.row / piece_rows)?);
             }
             ready.resize(width * size, 0);

@@ -437,3 +437,35 @@ fn predictors_and_small_runs_are_undone() {
         AnyVolume::F32(Volume::new(Region::whole([1, 1, 2]), vec![1.0, 2.0]))
     );
 }
+
+/// Any one byte of a file may be wrong: what comes is an error or an image, never a panic, and never beyond the memory.
+#[test]
+fn no_wrong_byte_is_the_end_of_the_program() {
+    let tiled = {
+        let mut page = plain(20, 18, Vec::new()).with(322, 16).with(323, 16).with(317, 2);
+        page.tags.retain(|(tag, _)| *tag != 278);
+        page.tiled = true;
+        page.pieces = vec![vec![1; 256]; 4];
+        page.description = Some("ImageJ=1.53t\nimages=1\nslices=1\nspacing=2\nunit=um\n");
+        page.bytes()
+    };
+    let packed = plain(9, 1, vec![2, 1, 2, 3, (-4i8) as u8, 7, 0x80, 0, 9]).with(259, 32773).bytes();
+    for intact in [tiled, packed] {
+        for at in 0..intact.len() {
+            // Voxels may be anything; directories and headers are what is read first.
+            if (300..1000).contains(&at) && at % 16 > 0 {
+                continue;
+            }
+            for wrong in [0, 1, 0x7f, 0xff] {
+                let mut bytes = intact.clone();
+                bytes[at] = wrong;
+                let file = saved(&bytes);
+                if let Ok(mut source) = opened(file.path(), Reading::default()) {
+                    let [depth, rows, width] = source.extent().shape;
+                    let end = [depth.min(2), rows.min(40), width.min(40)];
+                    let _ = source.read(Region { start: [0; 3], end });
+                }
+            }
+        }
+    }
+}
