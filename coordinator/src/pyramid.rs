@@ -239,6 +239,7 @@ impl Work<'_> {
         let voxels = |extent: Extent| extent.region().voxels() as u64 * images;
         let all = self.levels.iter().skip(1).map(|level| voxels(level.extent)).sum();
         let mut done = 0;
+        progress(done, all);
         for n in 1..self.levels.len() {
             let level = &self.levels[n];
             let spec = pyramid::level_spec(self.spec, level.extent);

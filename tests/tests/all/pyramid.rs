@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use pipeline::array::{Geometry, Group, GroupKind, OmeVersion};
 use serde_json::{Value, json};
+use voxel::Dtype;
+use voxel::pyramid::Reduce;
 
-use crate::program::Desk;
+use crate::program::{Desk, Image, noise};
 
 const SHAPE: [usize; 3] = [20, 30, 40];
 
@@ -113,4 +116,28 @@ fn what_a_pyramid_cannot_be_made_of_is_said() {
     desk.run("pyramid scan.zarr --levels 3 --memory 8MiB").badly(2, "making level 1 needs").hints("--memory");
     desk.run("import scan.npy b.zarr --ome 0.4 --shards 4").badly(2, "`shards` are not part of OME-Zarr 0.4");
     desk.run("import scan.npy b.zarr --ome 0.3").badly(2, "--ome: takes the version of OME-Zarr");
+}
+
+#[test]
+fn memory_is_kept_to() {
+    const MIB: u64 = 1 << 20;
+    let desk = Desk::new();
+    Image::new([256, 512, 512], Dtype::F32, 64).sharded(2).write_tiled(&desk, "image/0", noise(1 << 31));
+    let group = Group {
+        name: "image".to_owned(),
+        kind: GroupKind::Image,
+        levels: vec![("0".to_owned(), Geometry::unknown(false))],
+        by: Reduce::Mean,
+        labels_of: None,
+        ome: OmeVersion::V05,
+    };
+    for (key, document) in group.documents() {
+        desk.write(&format!("image/{key}"), document);
+    }
+    for (limit, how) in [(250, ""), (500, "--chunks 128"), (150, "--shards none")] {
+        let line = format!("pyramid image --overwrite --quiet --workers 2 --memory {limit}MiB {how}");
+        let peak = desk.run(&line).well().peak_bytes;
+        eprintln!("{} of {limit} MiB: {line}", peak / MIB);
+        assert!(peak <= limit * MIB, "{} MiB: {line}", peak / MIB);
+    }
 }
