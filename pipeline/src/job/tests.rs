@@ -107,7 +107,7 @@ fn toml_errors_name_line_and_key() {
         (
             "input = \"a\"\n[[steps]]\nsigma = 3\n",
             "line 2: step 1 needs an `op`",
-            "the ops are rescale, cast, gaussian, median, threshold, erode, dilate, open, close, label, objects",
+            "the ops are rescale, cast, clip, gaussian, median, mean, minimum, maximum, threshold, erode, dilate, open, close, label, objects",
         ),
         (
             "input = \"a\"\n[[steps]]\nop = \"label\"\nmin_voxels = -3\n",
@@ -145,7 +145,10 @@ fn toml_errors_name_line_and_key() {
 #[test]
 fn json_errors_name_the_key_or_the_place() {
     let message = |text: &str| Job::from_json(text).unwrap_err().message;
-    assert_eq!(message(r#"{"input": "a", "steps": [{"op": "erode"}]}"#), "step 1 (erode) needs one of `ball`, `box` and `cross`");
+    assert_eq!(
+        message(r#"{"input": "a", "steps": [{"op": "erode"}]}"#),
+        "step 1 (erode) needs one of `ball`, `box` and `cross`"
+    );
     assert_eq!(message("[]"), "a job is a table of keys, beginning with `input`");
     assert_eq!(message("{\n  \"input\": }"), "not JSON: expected value at line 2 column 12");
     assert_eq!(message(r#"{"input": "a", "steps": [3]}"#), "step 1 takes a table with an `op`, but got 3");
@@ -222,7 +225,7 @@ fn the_schema_documents_every_key() {
         assert!(property["description"].is_string(), "{key} is documented");
     }
     let ops = schema["$defs"]["Step"]["oneOf"].as_array().unwrap();
-    assert_eq!(ops.len(), 11);
+    assert_eq!(ops.len(), 15);
     for op in ops {
         assert_eq!(op["additionalProperties"], false, "{op}");
     }

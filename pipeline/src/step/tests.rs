@@ -57,7 +57,9 @@ fn a_threshold_has_one_rule() {
 fn an_element_has_one_shape() {
     let message = |line: &str| steps_from_line(line).unwrap_err().message;
     assert!(message("erode").starts_with("step 1 (erode) needs one of `ball`, `box` and `cross`\n"));
-    assert!(message("close ball=1 cross=1").starts_with("step 1 (close) takes only one of `ball`, `box` and `cross`\n"));
+    assert!(
+        message("close ball=1 cross=1").starts_with("step 1 (close) takes only one of `ball`, `box` and `cross`\n")
+    );
     assert!(message("open cross=1,2,3").starts_with("`cross` of step 1 (open) takes "));
     assert!(message("open box=1.5").starts_with("`box` of step 1 (open) takes "));
 }

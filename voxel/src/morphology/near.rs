@@ -154,7 +154,9 @@ mod tests {
     #[test]
     fn reach_is_the_largest_distance_that_fits() {
         let balls = [[3.0, 6.0, 6.0], [2.3, 4.1, 7.7], [1000.0, 999.0, 997.0], [0.0, 3.0, 4.0], [5.0; 3], [300.7; 3]];
-        for near in balls.map(Near::ball).into_iter().chain([Near::cross(7, [true; 3]), Near::cross(9, [false, true, true])]) {
+        for near in
+            balls.map(Near::ball).into_iter().chain([Near::cross(7, [true; 3]), Near::cross(9, [false, true, true])])
+        {
             for i in 0..=200 {
                 for cost in [near.limit * f64::from(i) / 200.0, near.cost(1, i as usize % (near.radius[1] + 1))] {
                     let cost = if near.is_whole() { cost.floor() } else { cost };

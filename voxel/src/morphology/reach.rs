@@ -236,7 +236,8 @@ fn in_planes<T: Element, D: Distance, C: Cost>(
 /// Distances along x to the nearest seed, `far` where there is none nearer, of the voxels from `first` on. The voxels
 /// before and after them take part as seeds.
 fn distances_in_row<T: Element, D: Distance>(voxels: &[T], first: usize, far: usize, foreground: bool, row: &mut [D]) {
-    let step = |distance: usize, voxel: &T| if voxel.is_foreground() == foreground { 0 } else { (distance + 1).min(far) };
+    let step =
+        |distance: usize, voxel: &T| if voxel.is_foreground() == foreground { 0 } else { (distance + 1).min(far) };
     let (before, rest) = voxels.split_at(first);
     let (here, after) = rest.split_at(row.len());
     let mut distance = before.iter().fold(far, step);

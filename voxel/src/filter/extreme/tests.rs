@@ -1,7 +1,7 @@
 use super::super::testing::{Random, random_volume, sub_boxes};
 use super::*;
-use crate::{AnyElement, Element};
 use crate::simd::tests::on_baseline;
+use crate::{AnyElement, Element};
 
 const MODES: [Boundary; 4] = [Boundary::Reflect, Boundary::Nearest, Boundary::Mirror, Boundary::Constant(2.0)];
 const ENDS: [End; 2] = [End::Minimum, End::Maximum];
@@ -22,9 +22,8 @@ fn twin<T: AnyElement>(filter: &Extreme, input: &Volume<T>) -> Vec<u64> {
             let at = extent.at(i as u64);
             let first: [isize; 3] = std::array::from_fn(|a| at[a] as isize - (filter.size[a] / 2) as isize);
             let [depth, height, width] = filter.size.map(|width| width as isize);
-            let window = (0..depth * height * width).map(|i| {
-                key([first[0] + i / (height * width), first[1] + i / width % height, first[2] + i % width])
-            });
+            let window = (0..depth * height * width)
+                .map(|i| key([first[0] + i / (height * width), first[1] + i / width % height, first[2] + i % width]));
             if filter.end == End::Minimum { window.min() } else { window.max() }.unwrap_or_default()
         })
         .collect()

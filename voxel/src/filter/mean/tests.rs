@@ -131,7 +131,10 @@ fn what_is_not_finite_spreads_over_the_window_and_no_farther() {
     assert_eq!(beyond.iter().filter(|v| v.is_nan()).count(), 4);
     assert_eq!(beyond[2..10], [1.0; 8]);
     // The sum of three would leave f32, not f64.
-    assert_eq!(run(&[(0, f32::MAX), (1, f32::MAX), (2, f32::MAX), (3, f32::MAX), (4, f32::MAX)], Boundary::Nearest)[2], f64::from(f32::MAX));
+    assert_eq!(
+        run(&[(0, f32::MAX), (1, f32::MAX), (2, f32::MAX), (3, f32::MAX), (4, f32::MAX)], Boundary::Nearest)[2],
+        f64::from(f32::MAX)
+    );
     let wire = serde_json::to_string(&Mean { size: [1, 3, 5], boundary: Boundary::Constant(f64::INFINITY) });
     assert!(serde_json::from_str::<Mean>(&wire.unwrap_or_default()).is_ok());
 }

@@ -1,7 +1,7 @@
 use super::super::testing::{Random, random_volume, sub_boxes};
 use super::*;
-use crate::{AnyElement, Element};
 use crate::simd::tests::on_baseline;
+use crate::{AnyElement, Element};
 
 const MODES: [Boundary; 4] = [Boundary::Reflect, Boundary::Nearest, Boundary::Mirror, Boundary::Constant(2.5)];
 
