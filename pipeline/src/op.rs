@@ -109,6 +109,13 @@ pub struct Element {
     outside: Outside,
 }
 
+impl Element {
+    /// Million voxels a second of one erosion or dilation, as [`Op::rate`] has it.
+    fn rate(self) -> f64 {
+        if let Footprint::Box(_) = self.footprint { 400.0 } else { 40.0 }
+    }
+}
+
 impl Op {
     /// The op of a step, for an image of this extent.
     pub fn compile(step: &Step, extent: Extent) -> Result<Op> {
@@ -300,10 +307,10 @@ impl Op {
             Op::Threshold(_) => 800.0,
             Op::Gaussian(g) => 600.0 / g.taps.iter().map(Vec::len).sum::<usize>().max(1) as f64,
             Op::Median(m) => 2000.0 / m.size.iter().product::<usize>() as f64,
-            Op::Mean(m) => 1000.0 / m.size.iter().sum::<usize>() as f64,
-            Op::Extreme(_) => 200.0,
-            Op::Erode(_) | Op::Dilate(_) => 40.0,
-            Op::Open(_) | Op::Close(_) => 20.0,
+            Op::Mean(m) => 3000.0 / m.size.iter().sum::<usize>() as f64,
+            Op::Extreme(_) => 400.0,
+            Op::Erode(e) | Op::Dilate(e) => e.rate(),
+            Op::Open(e) | Op::Close(e) => e.rate() / 2.0,
             // What merging and measuring take is counted with what a pass leaves.
             Op::FillHoles { .. } | Op::Label(_) | Op::Objects { .. } => 1e6,
         }

@@ -23,6 +23,7 @@ import example
 import golden
 import histogram
 import images
+import matrix
 import ngff
 import numpy as np
 import reference
@@ -137,6 +138,8 @@ def work_list(voxmill: Voxmill, imports: Imports) -> Iterator[tuple[str, Callabl
     """Every case by name, with what judges it in a folder."""
     for case in cases():
         yield case.name, lambda folder, case=case: judge_case(imports, case, folder)
+    for name, group in matrix.groups().items():
+        yield f"matrix: {name}", lambda folder, group=group: matrix.judge_group(voxmill, group, folder)
     for source in inputs():
         yield source.name, lambda folder, source=source: judge_input(voxmill, source, folder)
     for file in files():
@@ -181,6 +184,7 @@ def main() -> int:
             for (name, _), wrong in zip(chosen, verdicts):
                 passed, failed = passed + (not wrong), failed + bool(wrong)
                 print(f"FAIL {name}\n     {wrong}" if wrong else f"ok   {name}", flush=True)
+    print(matrix.counted())
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

@@ -23,8 +23,8 @@ class StandIn:
     """Speaks like program.Voxmill. A fault changes the parts of an answer in place before they are written."""
 
     fault: Callable[[dict], None] = lambda parts: None
-    only_in: str = "whole even odd"
-    """The layouts in which the fault shows, by the block that the run was asked for."""
+    only_in: str = "whole even odd cut"
+    """The layouts in which the fault shows, by the block that the run was asked for; the matrix's own is `cut`."""
     blocks: dict[str, str] = field(
         default_factory=lambda: {layout.run_flags[5]: layout.name for of_axes in LAYOUTS.values() for layout in of_axes}
     )
@@ -37,9 +37,10 @@ class StandIn:
 
     def run(self, image: Path, out: Path, steps: str, flags: tuple[str, ...] = ()) -> Outputs:
         """One job on a whole image, without the region and the like."""
-        voxels = zarr.open_array(image / "0", mode="r")[...]
+        stored = zarr.open(image, mode="r")
+        voxels = (stored if isinstance(stored, zarr.Array) else stored["0"])[...]
         parts = answer(voxels, steps)
-        if self.blocks[flags[5]] in self.only_in:
+        if self.blocks.get(flags[5], "cut") in self.only_in:
             self.fault(parts)
         out.mkdir(parents=True)
         (out / "run.json").write_text("{}")

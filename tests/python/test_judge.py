@@ -8,6 +8,7 @@ import unittest
 from pathlib import Path
 
 import images
+import matrix
 import ngff
 import numpy as np
 import objects
@@ -121,6 +122,76 @@ class SeesFaults(unittest.TestCase):
         self.caught(SMOOTH, lambda parts: parts.update(labels=parts["result"].astype(np.uint32)), "labels.zarr")
 
 
+class JudgesTheMatrix(unittest.TestCase):
+    """The same of the matrix's cells, of which the stand-in knows those of uint8."""
+
+    @staticmethod
+    def some(group: str) -> list[tuple[int, matrix.Cell]]:
+        """A few cells of a line."""
+        return [(n, c) for n, c in matrix.groups()[group] if c.voxels.dtype == np.uint8 and c.voxels.size > 1][:4]
+
+    def said(self, group: str, fault=lambda parts: None, only_in: str = "whole even odd cut") -> str | None:
+        with tempfile.TemporaryDirectory() as temporary:
+            return matrix.judge_group(StandIn(fault, only_in), self.some(group), Path(temporary))
+
+    def test_right_answers_pass(self) -> None:
+        for group in ("values uint8", "filters mean uint8", "morphology erode zero", "labels uint8", "known tunnel"):
+            with self.subTest(group):
+                self.assertTrue(self.some(group))
+                self.assertIsNone(self.said(group))
+
+    def test_one_voxel(self) -> None:
+        def spoil(parts: dict) -> None:
+            for name in {"result", "labels"} & set(parts):
+                parts[name].flat[-1] += 1
+
+        for group in ("values uint8", "filters median uint8", "morphology close ignore", "labels uint8", "known step"):
+            for only_in in ("whole", "cut"):
+                with self.subTest(group, only_in=only_in):
+                    self.assertIn(f", {only_in}: ", self.said(group, spoil, only_in) or "passed")
+
+    def test_two_runs_that_agree_within_the_tolerance_only(self) -> None:
+        def nudge(parts: dict) -> None:
+            parts["result"].flat[0] = np.nextafter(parts["result"].flat[0], np.float32(0))
+
+        self.assertIn("cut up, 1 voxels are other", self.said("filters gaussian uint8", nudge, "cut") or "passed")
+
+    def test_dask_image_is_heard(self) -> None:
+        cell = next(c for c in matrix.cells() if c.asks_dask and c.steps.startswith("median") and c.voxels.any())
+        right = reference.answer(cell.voxels, cell.steps)
+        self.assertIsNone(matrix.dask_differs(cell, right))
+        self.assertIsNotNone(matrix.dask_differs(cell, reference.Answer(right.voxels + 1)))
+
+    def test_every_step_meets_every_type_and_boundary(self) -> None:
+        met = {(c.steps.split()[0], c.voxels.dtype.name, "mode=" + c.steps.partition("mode=")[2].split(" ")[0]) for c in matrix.cells()}
+        for op in ("gaussian", "mean", "median", "minimum", "maximum"):
+            for dtype in matrix.TYPES:
+                for mode in ("reflect", "nearest", "mirror", "constant"):
+                    self.assertIn((op, dtype, f"mode={mode}"), met)
+        for op in ("rescale", "clip", "cast", "threshold"):
+            self.assertLessEqual({(op, dtype, "mode=") for dtype in matrix.TYPES}, met)
+        for op in ("erode", "dilate", "open", "close", "label"):
+            self.assertLessEqual({(op, dtype, "mode=") for dtype in matrix.MASKS}, met)
+
+    def test_every_encoding_meets_every_type(self) -> None:
+        met = {
+            (encoding.name, cell.voxels.dtype.name)
+            for group in matrix.groups().values()
+            for turn, cell in group
+            for encoding in matrix.encodings_of(cell.voxels.dtype, turn)
+        }
+        for encoding in matrix.ENCODINGS:
+            for dtype in matrix.TYPES:
+                if np.dtype(dtype).itemsize > 1 or not encoding.swapped:
+                    self.assertIn((encoding.name, dtype), met)
+
+    def test_cells_are_the_same_every_time(self) -> None:
+        again = [*matrix.values(), *matrix.filters()]
+        for cell, other in zip(matrix.cells(), again):
+            self.assertEqual(cell.name, other.name)
+            self.assertEqual(cell.voxels.tobytes(), other.voxels.tobytes())
+
+
 def key_said(key: str) -> str:
     """How the judge names a key of histogram.json."""
     return "bins start at 0" if key == "bin_start" else f"{key} is"
@@ -136,6 +207,33 @@ class ReferenceAgrees(unittest.TestCase):
             twin = getattr(morphology, name)(mask, morphology.ball(3), mode="ignore")
             ours = reference.answer(mask, f"{op} ball=3").voxels
             np.testing.assert_array_equal(ours, twin, err_msg=op)
+
+    def test_footprints_are_scikit_images(self) -> None:
+        for radius in (1, 2, 3):
+            ours = reference.footprint(3, cross=radius)
+            np.testing.assert_array_equal(ours, morphology.octahedron(radius))
+            np.testing.assert_array_equal(reference.footprint(2, cross=radius), morphology.diamond(radius))
+            cube = morphology.footprint_rectangle((2 * radius + 1,) * 3)
+            np.testing.assert_array_equal(reference.footprint(3, box=radius), cube)
+            np.testing.assert_array_equal(reference.footprint(3, ball=radius), morphology.ball(radius))
+            np.testing.assert_array_equal(reference.footprint(3, ball=[radius] * 3), morphology.ball(radius))
+        # 3² + 4² is 5², in fifths as well.
+        self.assertTrue(reference.footprint(2, ball=[5, 10])[5 + 3, 10 + 8])
+
+    def test_minimum_and_maximum_by_sorting_are_scipys(self) -> None:
+        whole = images.load("diffusion")[:5, :6, :7]
+        for mode in ("reflect", "mirror", "nearest", "constant"):
+            for name, rank in (("minimum", 0), ("maximum", -1)):
+                theirs = reference.answer(whole, f"{name} size=9 mode={mode}").voxels
+                sorted_ = np.sort(reference.windows(whole, 9, mode, 0), axis=-1)[..., rank]
+                np.testing.assert_array_equal(theirs, sorted_, err_msg=mode)
+
+    def test_means_by_windows_are_scipys(self) -> None:
+        whole = images.load("diffusion")[:5, :6, :7]
+        for mode in ("reflect", "mirror", "nearest", "constant"):
+            theirs = reference.answer(whole.astype(np.float64), f"mean size=3 mode={mode}").voxels
+            ours = reference.windows(whole.astype(np.float64), 3, mode, 0).mean(axis=-1)
+            np.testing.assert_allclose(theirs, ours, atol=1e-12, err_msg=mode)
 
     def test_median_by_sorting_is_scipys(self) -> None:
         whole = images.load("diffusion")

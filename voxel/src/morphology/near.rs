@@ -106,7 +106,7 @@ fn weighted(radii: [f64; 3]) -> Option<([f64; 3], f64)> {
     let units = radii.map(|r| (r * UNIT) as u128);
     let along = || units.into_iter().filter(|r| *r > 0);
     let multiple = along().fold(1, |a, b| a / gcd(a, b) * b);
-    let weights = units.map(|r| if r > 0 { (multiple / r).pow(2) as f64 } else { 0.0 });
+    let weights = units.map(|r| multiple.checked_div(r).map_or(0.0, |ratio| ratio.pow(2) as f64));
     // Distances are in voxels and radii in units: sum d² w <= (L / UNIT)², of which the floor is as good.
     let limit = multiple.checked_pow(2)? / (UNIT as u128 * UNIT as u128);
     let limit = limit as f64;
