@@ -149,8 +149,9 @@ impl Band {
             // Decoded chunks are held until the band is put together: those that it touches, whole. Then the band, and
             // what came packed, and the strips.
             // A band may begin in the middle of a chunk.
-            let touched =
-                |part: usize, chunk: usize, whole: usize| (part.div_ceil(chunk) + 1).min(whole.div_ceil(chunk)) as u64;
+            let touched = |part: usize, chunk: usize, whole: usize| {
+                ((part + chunk).saturating_sub(2) / chunk + 1).min(whole.div_ceil(chunk)) as u64
+            };
             let chunks = touched(planes, chunk[0], array.extent().shape[0])
                 * touched(rows, chunk[1], array.extent().shape[1])
                 * touched(width, chunk[2], array.extent().shape[2]);

@@ -66,11 +66,13 @@ def array(**how) -> Callable[[Path, np.ndarray], None]:
 
 def version_2() -> list[Input]:
     """Zarr v2: both orders of axes and of bytes, its usual compressors, both separators of keys."""
-    from numcodecs import Blosc, GZip, Zlib, Zstd
+    from numcodecs import BZ2, CRC32C, Adler32, BitRound, Blosc, FixedScaleOffset, Fletcher32, GZip, Shuffle, Zlib, Zstd
 
     def v2(name: str, dtype: str, **how) -> Input:
         return Input(f"zarr v2, {dtype}, {name}", array(zarr_format=2, **how), crop(dtype))
 
+    whole = crop("uint16").astype(np.float64)
+    scaled = array(zarr_format=2, filters=[FixedScaleOffset(100, 2, "<f8", "<i4")], compressors=None)
     big = [
         Input(
             f"zarr v2, {dtype}, big-endian", array(zarr_format=2, dtype=np.dtype(dtype).newbyteorder(">")), crop(dtype)
@@ -88,6 +90,13 @@ def version_2() -> list[Input]:
         v2("zlib", "uint32", compressors=Zlib(5)),
         v2("zstd, keys with slashes", "uint64", compressors=Zstd(3), chunk_key_encoding=slashes),
         v2("bool", "bool"),
+        v2("bz2", "uint16", compressors=BZ2(5)),
+        v2("adler32", "uint8", compressors=Adler32()),
+        v2("crc32c", "int32", compressors=CRC32C()),
+        v2("fletcher32, then zlib", "uint32", filters=[Fletcher32()], compressors=Zlib(1)),
+        v2("shuffled, F order", "uint16", order="F", filters=[Shuffle(2)], compressors=Zstd(3)),
+        v2("rounded to all its bits", "float32", filters=[BitRound(23)], compressors=Zstd(3)),
+        Input("zarr v2, float64, scaled and kept as int32", scaled, whole),
         *big,
     ]
 
@@ -97,6 +106,8 @@ def version_3() -> list[Input]:
 
     def v3(name: str, dtype: str, **how) -> Input:
         return Input(f"zarr v3, {dtype}, {name}", array(**how), crop(dtype))
+
+    from zarr.codecs.numcodecs import BZ2, Adler32, Fletcher32, Shuffle, Zlib
 
     sharded = {"chunks": (4, 7, 9), "shards": (12, 14, 27)}
     dots = {"name": "default", "separator": "."}
@@ -133,6 +144,12 @@ def version_3() -> list[Input]:
             **sharded,
         ),
         v3("one chunk larger than the array", "uint8", chunks=(64, 64, 64)),
+        v3("zlib", "uint16", compressors=[Zlib(level=5)]),
+        v3("bz2", "float32", compressors=[BZ2(level=5)]),
+        v3("adler32", "int8", compressors=[Adler32()]),
+        v3("fletcher32", "int64", compressors=[Fletcher32()]),
+        v3("shuffled", "uint32", compressors=[Shuffle(elementsize=4), ZstdCodec(level=5)]),
+        v3("sharded, bz2", "uint16", compressors=[BZ2(level=1)], **sharded),
     ]
 
 
@@ -195,6 +212,15 @@ def groups() -> list[Input]:
 
         return write
 
+    def series(path: Path, voxels: np.ndarray) -> None:
+        zarr.create_group(path, zarr_format=2, attributes={"bioformats2raw.layout": 3})
+        for number, stack in enumerate([voxels // 2, voxels]):
+            image("0.4", "tczyx", lambda v: [v[None, None]])(path / str(number), stack)
+
+    def nested(path: Path, voxels: np.ndarray) -> None:
+        zarr.create_group(path)
+        image("0.5", "zyx", lambda v: [v])(path / "day" / "cells", voxels)
+
     def plain(path: Path, voxels: np.ndarray) -> None:
         zarr.create_group(path).create_array("volume", shape=voxels.shape, dtype=voxels.dtype)[...] = voxels
 
@@ -218,6 +244,8 @@ def groups() -> list[Input]:
             flags=("--time", "2"),
         ),
         Input("a group with one array", plain, grey),
+        Input("bioformats2raw, series 1", series, grey, flags=("--series", "1")),
+        Input("an image in groups", nested, grey, url="day/cells"),
     ]
 
 

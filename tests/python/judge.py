@@ -20,6 +20,7 @@ from pathlib import Path
 
 import compare
 import example
+import exported
 import golden
 import histogram
 import images
@@ -144,6 +145,8 @@ def work_list(voxmill: Voxmill, imports: Imports) -> Iterator[tuple[str, Callabl
         yield source.name, lambda folder, source=source: judge_input(voxmill, source, folder)
     for file in files():
         yield file.name, lambda folder, file=file: file.judge(voxmill, folder)
+    for export in exported.exports():
+        yield export.name, lambda folder, export=export: exported.wrong(voxmill, export, folder)
     for crop in images.crops():
         yield f"frozen answers: {crop}", lambda folder, crop=crop: judge_golden(imports, crop, folder)
     yield from ngff.work_list(voxmill)
