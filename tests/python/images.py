@@ -82,6 +82,14 @@ def corners() -> np.ndarray:
     return image
 
 
+def region_of_interest(shape: tuple[int, ...]) -> np.ndarray:
+    """An ellipsoid, marked by another number in each half, with a hole that no face of the volume is near."""
+    at = [np.linspace(-1, 1, n).reshape([-1 if a == axis else 1 for a in range(len(shape))]) for axis, n in enumerate(shape)]
+    square = sum(x * x for x in at) + np.zeros(shape)
+    marked = np.where(at[-1] + np.zeros(shape) < 0, 3, 7)
+    return np.where((square < 0.9) & (square > 0.02), marked, 0).astype(np.uint16)
+
+
 DERIVED = {
     "slice": lambda: load("cement")[20].copy(),
     "atlas_slice": lambda: load("atlas")[20].copy(),
@@ -96,6 +104,9 @@ DERIVED = {
     "speckle": speckle,
     "snake": snake,
     "corners": corners,
+    "cement_roi": lambda: region_of_interest(load("cement").shape),
+    "cement_nothing": lambda: np.zeros(load("cement").shape, np.uint8),
+    "cement_other": lambda: (load("cement")[::-1].astype(np.float32) - 80) / 7,
     "signed_atlas": lambda: load("atlas").astype(np.int16) * 3 - 9,
     **{
         dtype: (lambda dtype=dtype: as_type(dtype))

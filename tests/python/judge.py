@@ -24,6 +24,7 @@ import exported
 import golden
 import histogram
 import images
+import jobs
 import matrix
 import ngff
 import numpy as np
@@ -139,6 +140,8 @@ def work_list(voxmill: Voxmill, imports: Imports) -> Iterator[tuple[str, Callabl
     """Every case by name, with what judges it in a folder."""
     for case in cases():
         yield case.name, lambda folder, case=case: judge_case(imports, case, folder)
+    for job in jobs.jobs():
+        yield job.name, lambda folder, job=job: jobs.judge(imports, job, folder)
     for name, group in matrix.groups().items():
         yield f"matrix: {name}", lambda folder, group=group: matrix.judge_group(voxmill, group, folder)
     for source in inputs():

@@ -48,7 +48,11 @@ class Outputs:
 
     def table(self) -> pd.DataFrame:
         """`objects.parquet`."""
-        return pd.read_parquet(self.folder / "objects.parquet")
+        return self.parquet("objects")
+
+    def parquet(self, name: str) -> pd.DataFrame:
+        """A table by name."""
+        return pd.read_parquet(self.folder / f"{name}.parquet")
 
     def histogram(self) -> dict:
         """`histogram.json`."""

@@ -59,10 +59,36 @@ def value(text: str):
 
 def answer(voxels: np.ndarray, line: str) -> Answer:
     """What the steps of `line` give for the image `voxels`."""
-    now = Answer(voxels)
+    return history(voxels, line)[-1]
+
+
+TAKES_FOREGROUND = ("erode", "dilate", "open", "close", "fill_holes", "label", "objects")
+GIVES_FOREGROUND = ("threshold", "erode", "dilate", "open", "close", "fill_holes", "label")
+"""Steps that ask, and steps that say, which voxels are foreground: what lies outside a mask never is."""
+
+
+def history(voxels: np.ndarray, line: str, inside: np.ndarray | None = None) -> list[Answer]:
+    """The image `voxels` and what each step of `line` makes of it; `inside` is where a mask is not 0."""
+    images = [Answer(voxels)]
     for op, parameters in parse(line):
-        now = STEPS[op](now, **parameters)
-    return now
+        now = images[-1]
+        # What is written beside the image is the business of those who compare it.
+        own = {key: value for key, value in parameters.items() if key not in ("save", "contacts")}
+        if inside is not None and op in TAKES_FOREGROUND:
+            now = within(now, inside)
+        if inside is not None and op == "threshold":
+            own["inside"] = inside
+        now = STEPS[op](now, **own)
+        if inside is not None and op in GIVES_FOREGROUND:
+            now = within(now, inside)
+        images.append(now)
+    return images
+
+
+def within(image: Answer, inside: np.ndarray) -> Answer:
+    """The image with background outside a mask."""
+    exact(image)
+    return replace(image, voxels=np.where(inside, image.voxels, image.voxels.dtype.type(0)))
 
 
 def float_of(dtype: np.dtype) -> np.dtype:
@@ -185,30 +211,32 @@ def value_of(value, dtype: np.dtype):
 
 
 def threshold(
-    image: Answer, above=None, below=None, between=None, method=None, percentile=None, invert=False
+    image: Answer, above=None, below=None, between=None, method=None, percentile=None, invert=False, inside=None
 ) -> Answer:
-    """A comparison with a number, exact; or with one that Otsu's method or numpy's percentile takes from the image."""
+    """A comparison with a number, exact; or with one that Otsu's method or numpy's percentile takes from the image, or
+    from the part of it that lies inside a mask."""
     v = image.voxels
+    seen = v if inside is None else v[inside]
     if above is not None:
-        inside = greater(v, above)
+        chosen = greater(v, above)
         keep_clear(image, [above])
     elif below is not None:
-        inside = less(v, below)
+        chosen = less(v, below)
         keep_clear(image, [below])
     elif between is not None:
         low, high = between
-        inside = ~less(v, low) & ~greater(v, high) & ~np.isnan(v)
+        chosen = ~less(v, low) & ~greater(v, high) & ~np.isnan(v)
         keep_clear(image, between)
     elif percentile is not None:
         exact(image)
-        inside = greater(v, float(np.percentile(v[np.isfinite(v)].astype(np.float64), percentile)))
+        chosen = greater(v, float(np.percentile(seen[np.isfinite(seen)].astype(np.float64), percentile)))
     else:
         exact(image)
-        cut, off_by = otsu(v)
-        inside = greater(v, cut)
+        cut, off_by = otsu(seen)
+        chosen = greater(v, cut)
         unsure = greater(v, cut - off_by) & ~greater(v, cut + off_by) if off_by else None
-        return Answer(~inside if invert else inside, unsure=unsure)
-    return Answer(~inside if invert else inside)
+        return Answer(~chosen if invert else chosen, unsure=unsure)
+    return Answer(~chosen if invert else chosen)
 
 
 def otsu(v: np.ndarray) -> tuple[float, float]:
@@ -288,14 +316,20 @@ def morphology(image: Answer, shape: dict, passes: list[tuple[str, bool]]) -> An
     return Answer(mask)
 
 
-def label(image: Answer, connectivity=6, min_voxels=1, clear_border=False) -> Answer:
+def fill_holes(image: Answer, connectivity=6) -> Answer:
+    """scipy.ndimage.binary_fill_holes, the background growing in from outside over its neighbours."""
+    exact(image)
+    return Answer(ndimage.binary_fill_holes(image.voxels != 0, structure(connectivity, image.voxels.ndim)))
+
+
+def label(image: Answer, connectivity=6, min_voxels=1, max_voxels=math.inf, clear_border=False) -> Answer:
     """scipy.ndimage.label; what is dropped leaves no gap in the numbers."""
     exact(image)
     neighbours = structure(connectivity, image.voxels.ndim)
     labels, count = ndimage.label(image.voxels != 0, structure=neighbours)
     second_opinion(image.voxels != 0, connectivity, labels)
     voxels = np.bincount(labels.ravel(), minlength=count + 1)
-    keep = voxels >= min_voxels
+    keep = (voxels >= min_voxels) & (voxels <= max_voxels)
     if clear_border:
         keep &= np.isin(np.arange(count + 1), without_border(labels))
     keep[0] = False
@@ -377,6 +411,7 @@ STEPS = {
     "dilate": dilate,
     "open": opening,
     "close": closing,
+    "fill_holes": fill_holes,
     "label": label,
     "objects": objects,
 }

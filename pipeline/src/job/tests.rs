@@ -113,7 +113,7 @@ fn toml_errors_name_line_and_key() {
         (
             "input = \"a\"\n[[steps]]\nsigma = 3\n",
             "line 2: step 1 needs an `op`",
-            "the ops are rescale, cast, clip, gaussian, median, mean, minimum, maximum, threshold, erode, dilate, open, close, label, objects",
+            "the ops are rescale, cast, clip, gaussian, median, mean, minimum, maximum, threshold, erode, dilate, open, close, fill_holes, label, objects",
         ),
         (
             "input = \"a\"\n[[steps]]\nop = \"label\"\nmin_voxels = -3\n",

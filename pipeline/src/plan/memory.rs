@@ -229,10 +229,9 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
                 factors: stored.levels[*level].step,
                 spec: &spec,
             };
-            // Reading, making and writing are one thing there, so each unit is counted whole.
-            let unit = outline.object_bytes();
+            // Nothing is read before there is a core to compute on, so none waits beside them.
             let units = plan.level_objects(*image, *level).unwrap_or(1);
-            Needs { unit, beside: unit, units, ..Needs::default() }
+            Needs { unit: outline.object_bytes(), units, ..Needs::default() }
         }
         StageKind::Publish => Needs { unit: plan.merge.group_rows * 8 + 4 * TALLY_BYTES, units: 1, ..Needs::default() },
     }

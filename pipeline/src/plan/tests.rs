@@ -5,7 +5,8 @@ use super::build::{InputImage, Wishes, plan};
 use super::memory::{Resources, project};
 use super::*;
 use crate::Kind;
-use crate::job::steps_from_line;
+use crate::job::{Write, steps_from_line};
+use crate::pyramid::Levels;
 use crate::step::PerAxis;
 
 const PLENTY: Resources = Resources { memory_bytes: 4 << 30, threads: 2, merge_bytes: None };
@@ -26,7 +27,8 @@ fn image(shape: [usize; 3], dtype: Dtype) -> InputImage {
 }
 
 fn job(steps: &str) -> Job {
-    Job { steps: steps_from_line(steps).unwrap(), ..Job::new("in.zarr") }
+    let write = Write { levels: Levels::NONE, ..Write::default() };
+    Job { steps: steps_from_line(steps).unwrap(), write, ..Job::new("in.zarr") }
 }
 
 fn stages(steps: &str, dtype: Dtype) -> Vec<String> {
@@ -113,6 +115,17 @@ fn what_is_saved_is_left_in_the_same_pass() {
 }
 
 #[test]
+fn levels_come_last_and_one_after_the_other() {
+    let job = Job { write: Write::default(), ..job("gaussian sigma=1 save=smooth | threshold above=3 | label") };
+    let plan = plan(&job, &image([100, 600, 600], Dtype::U8), &Wishes::default(), &PLENTY).unwrap();
+    let names: Vec<String> = plan.stages.iter().map(|stage| plan.stage_name(stage)).collect();
+    let last = ["level 1 of smooth.zarr", "level 2 of smooth.zarr", "level 1 of labels.zarr", "level 2 of labels.zarr"];
+    assert_eq!(names[names.len() - 5..names.len() - 1], last);
+    let shapes: Vec<[usize; 3]> = plan.images[0].levels.iter().map(|level| level.extent.shape).collect();
+    assert_eq!(shapes, [[100, 600, 600], [50, 300, 300], [25, 150, 150]]);
+}
+
+#[test]
 fn a_job_goes_on_after_labels_from_what_they_became() {
     let names = stages(
         "threshold above=3 | fill_holes | label contacts=26 | threshold between=5,9 | label save=few | objects",
@@ -185,7 +198,7 @@ fn blocks_are_whole_objects_within_memory() {
     for mib in [200, 400, 800, 1600] {
         let resources = Resources { memory_bytes: mib << 20, threads: 2, merge_bytes: None };
         let mut job = job("gaussian sigma=2 | threshold above=9 | label");
-        job.write = crate::job::Write { chunks: PerAxis::All(32), ..crate::job::Write::default() };
+        job.write = Write { chunks: PerAxis::All(32), ..Write::default() };
         let plan = plan(&job, &image, &Wishes::default(), &resources).unwrap();
         assert!(plan.grid.block.iter().all(|side| side % 64 == 0), "{:?}", plan.grid.block);
         assert!(project(&plan, &resources).unwrap().bytes <= resources.memory_bytes);

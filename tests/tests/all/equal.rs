@@ -233,7 +233,10 @@ proptest! {
         let (whole_lab, crop_lab) = (Lab::with(&image), Lab::with(&crop));
         let cropping = whole_lab.cropping(whole_lab.job(&steps, chunks), region);
         match (whole_lab.outcome(&cropping, &cut), crop_lab.outcome(&crop_lab.job(&steps, chunks), &cut.undone())) {
-            (Ok(cropping), Ok(crop)) => prop_assert_eq!(cropping.difference(&crop), None),
+            (Ok(cropping), Ok(crop)) => {
+                prop_assert_eq!(cropping.place(), start.map(|n| n as f64));
+                prop_assert_eq!(cropping.anywhere().difference(&crop.anywhere()), None);
+            }
             (cropping, crop) => prop_assert_eq!(cropping.err(), crop.err()),
         }
     }

@@ -214,7 +214,7 @@ fn a_flipped_bit_in_scratch_is_found() {
         .filter(|(name, _)| !of_later_stages.iter().any(|f| name.contains(f)))
         .collect();
     let labelled = stages[after - 1]["fingerprint"].as_str().unwrap();
-    let victim = format!(".voxmill/scratch/{labelled}-objects-1/{:012}", 7);
+    let victim = format!(".voxmill/scratch/{labelled}-objects-2/{:012}", 7);
 
     let mut found = 0;
     for eighth in 0..8 {
