@@ -127,6 +127,7 @@ def cast(image: Answer, dtype: str) -> Answer:
 def clip(image: Answer, low=-math.inf, high=math.inf) -> Answer:
     """numpy.clip; for integers with the integers inside the range, and no further than the type goes."""
     v = image.voxels
+    low, high = float(low), float(high)
     if v.dtype.kind == "f":
         with np.errstate(over="ignore"):
             return Answer(np.clip(v, v.dtype.type(low), v.dtype.type(high)), image.tolerance)
