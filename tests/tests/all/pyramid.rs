@@ -128,6 +128,7 @@ fn memory_is_kept_to() {
         kind: GroupKind::Image,
         levels: vec![("0".to_owned(), Geometry::unknown(false))],
         by: Reduce::Mean,
+        ours: Default::default(),
         labels_of: None,
         ome: OmeVersion::V05,
     };
