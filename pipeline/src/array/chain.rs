@@ -217,6 +217,12 @@ fn canonical(codec: &MetadataV3) -> MetadataV3 {
         let plain = plain.to_owned();
         codec.set_name(plain);
     }
+    // Who unpacks needs no level, but the library asks for one.
+    let level = ["numcodecs.zlib", "numcodecs.bz2"].contains(&codec.name());
+    if level && codec.configuration().is_none_or(|c| !c.contains_key("level")) {
+        let given = serde_json::Map::from_iter([("level".to_owned(), 1.into())]);
+        return MetadataV3::new_with_configuration(codec.name(), given).with_must_understand(codec.must_understand());
+    }
     codec
 }
 
