@@ -123,7 +123,6 @@ pub async fn export(
         }
         progress((z + planes - region.start[0]) as u64, shape[0] as u64);
     }
-    drop(tiff);
     writer.flush().map_err(|e| failed(e.into()))?;
     let bytes = partial.become_file(output)?;
     let dtype = if array.dtype() == Dtype::Bool { Dtype::U8 } else { array.dtype() };

@@ -55,9 +55,10 @@ def jobs() -> list[Job]:
     cells = f"{cut} | label connectivity=26 save=cells"
     return [
         # Images saved anywhere, also where nothing else ends.
-        Job("cement", "gaussian sigma=1 save=smooth | median size=3 save=calm | threshold method=otsu save=mask | label"),
+        Job("cement", "median size=3 save=calm | maximum size=3 save=bright | threshold method=otsu save=mask | label"),
         Job("cement", "median size=3 save=only"),
-        Job("nuclei", "rescale divide=2 save=half | gaussian sigma=2 | threshold percentile=80 save=in | erode ball=1"),
+        Job("nuclei", "rescale divide=2 save=half | gaussian sigma=2 save=smooth"),
+        Job("nuclei", "minimum size=3 save=dark | median size=3 | threshold percentile=80 save=in | erode ball=1"),
         Job("slice", f"{cut} save=dark | close ball=2 save=closed | label connectivity=8 save=grains"),
         # Holes.
         *[
@@ -85,7 +86,7 @@ def jobs() -> list[Job]:
         # Masks.
         Job("cement", "", mask="cement_roi"),
         Job("cement", "threshold method=otsu", mask="cement_roi"),
-        Job("cement", "gaussian sigma=1 save=smooth | threshold percentile=60 | dilate ball=2 save=wide | label", mask="cement_roi"),
+        Job("cement", "median size=3 save=calm | threshold percentile=60 | dilate ball=2 save=wide | label", mask="cement_roi"),
         Job("cement", f"{cut} | fill_holes save=filled | label connectivity=26 contacts=26", mask="cement_roi"),
         Job("cement", f"{cut} | open ball=1 outside=zero | label clear_border", mask="cement_roi", region="3:29,:,-40:"),
         Job("cement", "rescale divide=255 save=unit | threshold above=0.3 | label", mask="cement_roi", histogram="unit"),
@@ -94,7 +95,7 @@ def jobs() -> list[Job]:
         # Intensities.
         Job("cement", f"{cut} | label", intensity="cement_other"),
         Job("cement", "median size=3 save=calm | threshold below=75 | label", intensity="calm"),
-        Job("cement", "gaussian sigma=2 save=smooth | threshold method=otsu | label connectivity=26", intensity="smooth"),
+        Job("cement", "median size=5 save=calm | threshold method=otsu | label connectivity=26", intensity="calm"),
         Job("cement", f"{cells} | objects", intensity="cement_other", region="3:29,:,-40:"),
         Job("nuclei_labels", "objects", intensity="nuclei"),
         # Histograms of what is on the way, and percentiles to the last bit.
@@ -102,7 +103,7 @@ def jobs() -> list[Job]:
         Job("diffusion", "rescale divide=3 | threshold above=1 | label", exact=True),
         Job("diffusion", "threshold percentile=70 | label", exact=True),
         Job("diffusion", "threshold method=otsu", exact=True),
-        Job("broken", "gaussian sigma=0 save=same | threshold above=1", histogram="same", exact=True),
+        Job("broken", "median size=3 save=calm | threshold above=1", histogram="calm", exact=True),
         Job("uint64", "threshold above=9", exact=True),
         Job("nothing_finite", "rescale", exact=True),
         Job("cement", f"{cut} | label save=cells", histogram="cells"),

@@ -17,10 +17,10 @@ use crate::store::{Store, Version};
 /// What a server can't do, or does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
-    NoRanges,
-    NoRangesFromTheEnd,
-    NoHead,
-    NoTags,
+    LacksRanges,
+    LacksRangesFromTheEnd,
+    RefusesHead,
+    GivesNoTags,
 }
 
 /// What happens to the next requests for one path, in order; an answer of 200 is the usual one.
@@ -112,7 +112,7 @@ impl Shared {
             Some(Fault::Status(status)) => status,
             _ => 200,
         };
-        if method == "HEAD" && self.manners.contains(&Manner::NoHead) {
+        if method == "HEAD" && self.manners.contains(&Manner::RefusesHead) {
             status = 405;
         }
         let name = Path::from_url_path(path).unwrap();
@@ -130,7 +130,7 @@ impl Shared {
             Some(Err(())) => (416, format!("Content-Range: bytes */{}\r\n", content.len()), &[][..]),
             None => (status, String::new(), &content[..]),
         };
-        let tag = match self.manners.contains(&Manner::NoTags) {
+        let tag = match self.manners.contains(&Manner::GivesNoTags) {
             false => format!("ETag: \"{}\"\r\n", content.iter().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(*b))),
             true => "Last-Modified: Mon, 01 Jan 2024 10:00:00 GMT\r\n".to_owned(),
         };
@@ -146,12 +146,12 @@ impl Shared {
     /// The bytes that a range header asks for; an error when there are none; none when ranges are not known.
     fn cut(&self, range: &str, len: usize) -> Option<Result<(usize, usize), ()>> {
         let (start, end) = range.strip_prefix("bytes=")?.split_once('-')?;
-        if self.manners.contains(&Manner::NoRanges) {
+        if self.manners.contains(&Manner::LacksRanges) {
             return None;
         }
         if start.is_empty() {
             let n: usize = end.parse().ok()?;
-            return match self.manners.contains(&Manner::NoRangesFromTheEnd) {
+            return match self.manners.contains(&Manner::LacksRangesFromTheEnd) {
                 true => None,
                 false if len == 0 => Some(Err(())),
                 false => Some(Ok((len.saturating_sub(n), len))),
@@ -166,11 +166,11 @@ impl Shared {
 async fn objects_are_read_whole_and_in_ranges_whatever_the_server_can_do() {
     let all: [&[Manner]; 6] = [
         &[],
-        &[Manner::NoRanges],
-        &[Manner::NoRangesFromTheEnd],
-        &[Manner::NoHead],
-        &[Manner::NoTags],
-        &[Manner::NoRanges, Manner::NoTags],
+        &[Manner::LacksRanges],
+        &[Manner::LacksRangesFromTheEnd],
+        &[Manner::RefusesHead],
+        &[Manner::GivesNoTags],
+        &[Manner::LacksRanges, Manner::GivesNoTags],
     ];
     for manners in all {
         let server = Server::new(manners);
@@ -178,7 +178,7 @@ async fn objects_are_read_whole_and_in_ranges_whatever_the_server_can_do() {
         let store = server.web().child("a b").unwrap();
         let whole = store.get("50%/c").await.unwrap().unwrap();
         assert_eq!((&whole.bytes[..], whole.size), (&b"0123456789"[..], 10), "{manners:?}");
-        assert_eq!(matches!(whole.version, Version::ETag { .. }), !manners.contains(&Manner::NoTags));
+        assert_eq!(matches!(whole.version, Version::ETag { .. }), !manners.contains(&Manner::GivesNoTags));
         for (range, seen) in [(2..5, &b"234"[..]), (8..50, b"89"), (0..1, b"0")] {
             let read = store.get_range("50%/c", range.clone()).await.unwrap().unwrap();
             assert_eq!((&read.bytes[..], read.size), (seen, 10), "{manners:?} {range:?}");
@@ -186,7 +186,7 @@ async fn objects_are_read_whole_and_in_ranges_whatever_the_server_can_do() {
         }
         for (n, seen) in [(3, &b"789"[..]), (10, b"0123456789"), (30, b"0123456789")] {
             let read = store.get_suffix("50%/c", n).await;
-            if manners.contains(&Manner::NoHead) && n == 30 {
+            if manners.contains(&Manner::RefusesHead) && n == 30 {
                 continue;
             }
             assert_eq!(&read.unwrap().unwrap().bytes[..], seen, "{manners:?} {n}");
@@ -255,7 +255,7 @@ async fn troubled_requests_are_sent_again_and_torn_ones_are_never_taken_for_whol
     server.fault("/x", &[Fault::Torn]);
     assert_eq!(&store.get("x").await.unwrap().unwrap().bytes[..], b"0123456789");
     assert_eq!(server.asked(), ["GET /x -", "GET /x bytes=5-9"]);
-    let untagged = Server::new(&[Manner::NoTags]);
+    let untagged = Server::new(&[Manner::GivesNoTags]);
     untagged.disk().put("x", Bytes::from_static(b"0123456789")).await.unwrap();
     untagged.fault("/x", &[Fault::Torn]);
     assert_eq!(untagged.web().get("x").await.unwrap_err().kind, Kind::Unavailable);
@@ -340,7 +340,7 @@ async fn read(array: &Array) -> Result<AnyVolume> {
 
 #[tokio::test]
 async fn arrays_are_read_with_and_without_shards_and_ranges() {
-    for manners in [&[][..], &[Manner::NoRanges], &[Manner::NoRangesFromTheEnd], &[Manner::NoTags]] {
+    for manners in [&[][..], &[Manner::LacksRanges], &[Manner::LacksRangesFromTheEnd], &[Manner::GivesNoTags]] {
         for shards in [None, Some([4, 8, 8])] {
             let server = Server::new(manners);
             let image = write(&server.disk().child("a/b.zarr").unwrap(), shards).await;
