@@ -385,6 +385,10 @@ pub(crate) struct How {
     /// Keep receipts and scratch after success
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Copy the labels to INPUT/labels/NAME, too, and list them there: NAME is what the label step saves, else the
+    /// output's
+    #[arg(long)]
+    pub(crate) into_input: bool,
     /// Say nothing but errors
     #[arg(long, short)]
     pub(crate) quiet: bool,

@@ -11,6 +11,7 @@ use pipeline::job::Job;
 use pipeline::plan::build::{self, InputImage, Wishes};
 use pipeline::plan::memory::{self, Projection, Resources};
 use pipeline::plan::{Input, MergeSettings, Plan};
+use pipeline::publish::into_input::IntoInput;
 use pipeline::publish::{self, Manifest, Outputs};
 use pipeline::store::Store;
 use pipeline::task::Worker;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub overwrite: bool,
     /// Keep the run's own state.
     pub keep: bool,
+    /// Put the labels into the input, too.
+    pub into_input: bool,
     /// Say nothing.
     pub quiet: bool,
 }
@@ -72,6 +75,7 @@ impl Settings {
             merge,
             overwrite: how.overwrite,
             keep: how.keep,
+            into_input: how.into_input,
             quiet: how.quiet,
         })
     }
@@ -222,13 +226,24 @@ async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary> {
     let started = Instant::now();
     let progress = Arc::new(Progress::new(settings.quiet));
     let planned = planned(job, settings).await?;
+    let beside = match settings.into_input {
+        true => {
+            let folder = planned.output.file_name().map(|name| name.to_string_lossy().into_owned());
+            Some(IntoInput::find(job, &folder.unwrap_or_else(|| "labels".into()), settings.overwrite).await?)
+        }
+        false => None,
+    };
     let lock = Lock::take(&planned.output)?;
     let store = Store::open(&planned.output.to_string_lossy())?;
     let plan = match take_output(&store, planned.plan, settings).await? {
-        Taken::Run(plan) => Arc::new(*plan),
+        Taken::Run(plan) => {
+            beside.as_ref().map_or(Ok(()), IntoInput::check_free)?;
+            Arc::new(*plan)
+        }
         Taken::Finished(manifest) => {
             let summary = Summary::of(&manifest.plan, &manifest.state, &planned.output, None);
             progress.say(&format!("already done: {} holds the answers of this very job", planned.output.display()));
+            put_beside(beside.as_ref(), &store, &manifest, &progress).await?;
             progress.say(&summary.to_string());
             return Ok(summary);
         }
@@ -246,10 +261,25 @@ async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary> {
     let summary = Summary::of(&plan, &state, &planned.output, Some(seconds));
     let requests = (store.requests(), input.store().requests());
     publish::write_report(&store, &report::provenance(&plan, &summary, &timings, &projection, requests)).await?;
-    publish::fold(&store, &plan, &units, settings.keep).await?;
+    let manifest = publish::fold(&store, &plan, &units, settings.keep).await?;
+    put_beside(beside.as_ref(), &store, &manifest, &progress).await?;
     drop(lock);
     progress.say(&summary.to_string());
     Ok(summary)
+}
+
+/// Copies the labels of a finished run into its input, where that was asked for.
+async fn put_beside(
+    beside: Option<&IntoInput>,
+    output: &Store,
+    manifest: &Manifest,
+    progress: &Progress,
+) -> Result<()> {
+    if let Some(beside) = beside {
+        let url = beside.write(output, manifest).await?;
+        progress.say(&format!("labels     {url}, listed in the input"));
+    }
+    Ok(())
 }
 
 /// What was found at an output.

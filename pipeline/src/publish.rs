@@ -1,13 +1,17 @@
 //! The end of a run: what was computed becomes visible, and the run's own state becomes one manifest.
 //!
+//! [`into_input`] copies labels into the group of the image they are of.
+//!
 //! An output without its metadata document can't be opened, so nothing half-written is ever taken for whole: tables and
 //! histogram appear as whole objects, array metadata after every shard, the group's last.
+
+pub mod into_input;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::array::{ArraySpec, Group, METADATA_KEYS};
-use crate::plan::Plan;
+use crate::plan::{Plan, Stored};
 use crate::record;
 use crate::reduce::table;
 use crate::state::State;
@@ -26,28 +30,42 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State) -> Result
     let pretty = serde_json::to_vec_pretty(&report)
         .map_err(|e| Error::internal(format!("the histogram can't be written: {e}")))?;
     store.put(layout::HISTOGRAM, pretty.into()).await?;
-    for stored in plan.images.iter().filter(|stored| !stored.groups.is_empty()) {
-        let dtype = state.dtype(plan, stored.image);
+    for stored in &plan.images {
         for group in &stored.groups {
-            let mut levels = Vec::new();
-            for (level, made) in stored.levels.iter().enumerate() {
-                let spec = ArraySpec { dtype, ..stored.level_spec(level) };
-                spec.publish(&store.child(&layout::level(group, level))?).await?;
-                levels.push((level.to_string(), made.geometry.clone()));
-            }
-            let document = Group {
-                name: group.trim_end_matches(".zarr").to_owned(),
-                kind: stored.kind,
-                levels,
-                by: stored.by,
-                labels_of: None,
-                ours: Default::default(),
-                ome: stored.spec.ome,
-            };
-            document.publish(&store.child(group)?).await?;
+            let name = group.trim_end_matches(".zarr");
+            publish_image(&store.child(group)?, plan, state, stored, name, None).await?;
         }
     }
     Ok(())
+}
+
+/// Writes the metadata of an image whose levels lie in `group`, finest first, the group's own last. `labels_of` is the
+/// path to the image that it labels, where that is known.
+async fn publish_image(
+    group: &Store,
+    plan: &Plan,
+    state: &State,
+    stored: &Stored,
+    name: &str,
+    labels_of: Option<&str>,
+) -> Result<()> {
+    let dtype = state.dtype(plan, stored.image);
+    let mut levels = Vec::new();
+    for (level, made) in stored.levels.iter().enumerate() {
+        let spec = ArraySpec { dtype, ..stored.level_spec(level) };
+        spec.publish(&group.child(&level.to_string())?).await?;
+        levels.push((level.to_string(), made.geometry.clone()));
+    }
+    let document = Group {
+        name: name.to_owned(),
+        kind: stored.kind,
+        levels,
+        by: stored.by,
+        labels_of: labels_of.map(str::to_owned),
+        ours: Default::default(),
+        ome: stored.spec.ome,
+    };
+    document.publish(group).await
 }
 
 /// What a plan leaves that can be opened: the groups of its images, and its tables and documents.

@@ -138,6 +138,50 @@ fn data_goes_to_stdout_and_talk_to_stderr() {
 }
 
 #[test]
+fn labels_go_into_the_input_and_are_listed() {
+    let desk = desk();
+    for (ome, list) in [("0.5", "zarr.json"), ("0.4", ".zattrs")] {
+        let image = format!("image-{ome}/result.zarr");
+        desk.run(&format!("run blobs.zarr -o image-{ome} --steps 'median size=1' --ome {ome}")).well();
+        let job = format!(
+            "run {image} --steps 'threshold above=120 | label save=cells' -o out-{ome} --ome {ome} --into-input"
+        );
+        let done = desk.run(&job).well();
+        assert!(done.stderr.contains(&format!("{image}/labels/cells, listed in the input")), "{}", done.stderr);
+        let (there, own) =
+            (desk.files(&format!("{image}/labels/cells")), desk.files(&format!("out-{ome}/labels.zarr")));
+        assert_eq!(there.keys().collect::<Vec<_>>(), own.keys().collect::<Vec<_>>());
+        let voxels = |files: &std::collections::BTreeMap<String, Vec<u8>>| {
+            let mut files = files.clone();
+            files.retain(|name, _| name.contains('/'));
+            files
+        };
+        assert!(voxels(&there) == voxels(&own));
+        desk.run(&format!("info {image}/labels/cells")).well();
+        // Again: nothing to do. Another job: another name.
+        assert!(desk.run(&job).well().stderr.contains("already done"));
+        let others =
+            format!("run {image} --steps 'threshold above=150 | label' -o dense-{ome} --ome {ome} --into-input");
+        desk.run(&others).well();
+        let listed = desk.json(&format!("{image}/labels/{list}"));
+        let listed = if ome == "0.5" { &listed["attributes"]["ome"]["labels"] } else { &listed["labels"] };
+        assert_eq!(listed, &json!(["cells", format!("dense-{ome}")]));
+        let taken =
+            format!("run {image} --steps 'threshold above=150 | label save=cells' -o x-{ome} --ome {ome} --into-input");
+        desk.run(&taken).badly(2, "cells is there already").hints("--overwrite");
+        desk.run(&format!("{taken} --overwrite")).well();
+        let other = if ome == "0.5" { "0.4" } else { "0.5" };
+        desk.run(&format!("run {image} --steps label -o y --ome {other} --into-input"))
+            .badly(2, "and the labels would be")
+            .hints(&format!("--ome {ome}"));
+    }
+    desk.run("run blobs.zarr --steps label -o z --into-input").badly(2, "--into-input");
+    desk.run("run image-0.5/result.zarr --steps 'median size=3' -o z --into-input")
+        .badly(2, "the job has no label step");
+    assert!(!desk.has("z") && !desk.has("y"));
+}
+
+#[test]
 fn a_job_that_is_done_is_left_alone() {
     let desk = desk();
     let job = format!("run blobs.zarr -o out {STEPS}");

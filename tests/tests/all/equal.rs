@@ -95,6 +95,35 @@ fn label_step() -> impl Strategy<Value = String> {
     )
 }
 
+/// Jobs that save what they pass, fill holes, count contacts and go on after labels.
+fn going_on() -> impl Strategy<Value = Vec<String>> {
+    let holes = select(vec!["", "fill_holes", "fill_holes connectivity=26 save=filled"]);
+    let first = (
+        label_step(),
+        select(vec!["", " save=first", " contacts=6 save=first", " max_voxels=40 contacts=26 save=first"]),
+    )
+        .prop_map(|(label, more)| format!("{label}{more}"))
+        .prop_filter("some objects may be left", |label| {
+            !label.contains("min_voxels=9 ") || !label.contains("max_voxels")
+        });
+    let then = select(vec![
+        "",
+        "objects contacts=18",
+        "threshold between=2,9 save=some | label connectivity=26 contacts=26",
+        "cast dtype=float32 | gaussian sigma=1 save=blurred",
+        "median size=3 | objects save=measured",
+        "dilate ball=1 save=wide | label save=second",
+        "threshold percentile=60 | fill_holes | label save=second | threshold method=otsu | fill_holes connectivity=18",
+        "fill_holes | erode box=1 | label clear_border | label contacts=6",
+    ]);
+    (mask_steps(), holes, first, then).prop_map(|(mut steps, holes, first, then)| {
+        let saved = steps.len() / 2;
+        steps[saved].push_str(" save=early");
+        steps.extend([holes.to_owned(), first, then.to_owned()].into_iter().filter(|step| !step.is_empty()));
+        steps
+    })
+}
+
 fn cuts() -> impl Strategy<Value = Cut> {
     let merge_bytes = prop_oneof![Just(None), (1..4000u64).prop_map(Some), (4000..200_000u64).prop_map(Some)];
     let group_rows = prop_oneof![Just(1u64 << 20), 1..50u64];
@@ -154,6 +183,15 @@ proptest! {
             steps
         }))
     ) {
+        prop_assert_eq!(case.difference(), None);
+    }
+}
+
+proptest! {
+    #![proptest_config(few(50))]
+
+    #[test]
+    fn jobs_that_go_on_after_labels(case in cases(recipes(DTYPES), going_on())) {
         prop_assert_eq!(case.difference(), None);
     }
 }

@@ -70,6 +70,7 @@ impl Cut {
             segment: self.segment,
             merge: MergeSettings { fanout: self.fanout, range_rows: self.range_rows, group_rows: self.group_rows },
             overwrite: false,
+            into_input: false,
             keep: false,
             quiet: true,
         }
