@@ -188,7 +188,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(few(50))]
+    #![proptest_config(few(24))]
 
     #[test]
     fn jobs_that_go_on_after_labels(case in cases(recipes(DTYPES), going_on())) {
