@@ -111,9 +111,9 @@ fn of_jobs_that_go_on_after_labels() {
     image.write_tiled(&desk, "blobs", blobs);
     let steps = "median size=3 save=calm | threshold above=100 | fill_holes save=filled | label contacts=26 save=cells | \
                  threshold above=5 | label connectivity=26";
-    for (input, how) in [("noise", "--workers 1 --memory 700MiB"), ("blobs", "--workers 2"), ("noise", "--workers 2")] {
-        keeps_to_its_plan(&desk, &format!("{input} --steps '{steps}' {how}"));
-        keeps_to_its_plan(&desk, &format!("{input} --steps '{steps}' --mask blobs --intensity noise {how}"));
+    keeps_to_its_plan(&desk, &format!("blobs --steps '{steps}' --workers 2"));
+    for how in ["--workers 1 --memory 700MiB", "--workers 2"] {
+        keeps_to_its_plan(&desk, &format!("noise --steps '{steps}' --mask blobs --intensity noise {how}"));
     }
     // Levels of shards of 256^3, and of chunks.
     keeps_to_its_plan(&desk, "noise --steps 'rescale divide=3' --levels 4 --workers 2 --memory 600MiB");
