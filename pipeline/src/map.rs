@@ -42,7 +42,7 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
     let regions = plan.regions(pass, block);
     let beside = beside(plan, pass);
     let mut intensity = match beside {
-        Some(Beside::Image(image)) => Some(read::image(worker, gate, image, block, &mut done).await?),
+        Some(Beside::Image(image)) => Some(read::image(worker, gate, image, block, block, &mut done).await?),
         Some(Beside::Other) => Some(read::intensity(worker, gate, block, &mut done).await?),
         Some(Beside::OnTheWay(_)) | None => None,
     };
@@ -50,7 +50,7 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
         Some(region) => Some(read::mask(worker, gate, region, &mut done).await?),
         None => None,
     };
-    let mut image = Some(read::image(worker, gate, pass.from, regions[0], &mut done).await?);
+    let mut image = Some(read::image(worker, gate, pass.from, regions[0], block, &mut done).await?);
     let state = worker.state_before(stage).await?;
 
     let mut permit = Some(gate.compute().await?);

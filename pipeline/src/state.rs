@@ -29,7 +29,7 @@ pub struct State {
     /// How the rows of each table are ranked, so far as that is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranked: Vec<Ranked>,
-    /// Input chunks that were not there, over all passes so far.
+    /// Input chunks that were not there.
     #[serde(default)]
     pub missing_chunks: u64,
 }
@@ -47,7 +47,9 @@ impl State {
 
     /// True when not one chunk of the input was there.
     pub fn all_missing(&self, plan: &Plan) -> bool {
-        let chunks: u64 = (0..3).map(|a| plan.extent.shape[a].div_ceil(plan.input.chunk[a]) as u64).product();
+        let (offset, chunk) = (plan.input.offset, plan.input.chunk);
+        let along = |a: usize| (offset[a] + plan.extent.shape[a]).div_ceil(chunk[a]) - offset[a] / chunk[a];
+        let chunks: u64 = (0..3).map(|a| along(a) as u64).product();
         self.missing_chunks >= chunks
     }
 

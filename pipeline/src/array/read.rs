@@ -290,6 +290,17 @@ impl Fetched {
         self.region
     }
 
+    /// Missing chunks of which `part` holds the first voxel at or beyond `from`: where parts make up a whole that begins
+    /// at `from`, each of its missing chunks is counted in exactly one of them.
+    pub(crate) fn missing_in(&self, part: Region, from: [usize; 3]) -> usize {
+        let chunk = self.array.chunk();
+        let first_inside = |index: [u64; 3]| {
+            let first: [usize; 3] = std::array::from_fn(|a| (index[a] as usize * chunk[a]).max(from[a]));
+            (0..3).all(|a| (part.start[a]..part.end[a]).contains(&first[a]))
+        };
+        self.parts.iter().filter(|part| part.slot.is_missing() && first_inside(part.index)).count()
+    }
+
     /// The objects it was read from, each with the state it had then; keys are relative to the array. Objects that
     /// are not there are not listed.
     pub fn versions(&self) -> Vec<(String, Version)> {

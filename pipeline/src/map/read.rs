@@ -5,25 +5,27 @@ use futures::stream;
 use voxel::{AnyVolume, Dtype, Region, Volume};
 
 use super::Done;
-use crate::array::{Array, ChunkCache};
+use crate::array::{Array, ChunkCache, Fetched};
 use crate::plan::memory::READ_PART_BYTES;
 use crate::plan::{Input, Intensity};
 use crate::task::{Gate, Worker};
 use crate::{Error, Result};
 
-/// Reads `region` of an image: the input where it lies, any other where an earlier stage has put it.
+/// Reads `region` of an image, for the sake of `block`: the input where it lies, any other where an earlier stage has
+/// put it.
 pub(super) async fn image(
     worker: &Worker,
     gate: &Gate,
     image: usize,
     region: Region,
+    block: Region,
     done: &mut Done,
 ) -> Result<AnyVolume> {
     if image == 0 {
-        return input(&worker.input, &worker.plan.input, worker, gate, region, done).await;
+        return input(&worker.input, &worker.plan.input, worker, gate, region, Some(block), done).await;
     }
     let array = worker.stored(image).await?;
-    let voxels = boxed(&array, &worker.cache, gate, region, None).await?;
+    let voxels = boxed(&array, &worker.cache, gate, region, |_| {}).await?;
     // Masks are stored as bytes, and labels as narrow as they can be.
     let dtype = worker.plan.dtype(image);
     Ok(if voxels.dtype() == dtype { voxels } else { voxel::filter::cast(voxels, region, dtype) })
@@ -32,7 +34,7 @@ pub(super) async fn image(
 /// Reads `region` of the array that object statistics read, where it is another than the job's own images.
 pub(super) async fn intensity(worker: &Worker, gate: &Gate, region: Region, done: &mut Done) -> Result<AnyVolume> {
     match (&worker.intensity, &worker.plan.intensity) {
-        (Some(array), Intensity::Other(other)) => input(array, other, worker, gate, region, done).await,
+        (Some(array), Intensity::Other(other)) => input(array, other, worker, gate, region, None, done).await,
         _ => Err(Error::internal("the array of intensities was not opened")),
     }
 }
@@ -42,25 +44,29 @@ pub(super) async fn mask(worker: &Worker, gate: &Gate, region: Region, done: &mu
     let (Some(array), Some(mask)) = (&worker.mask, &worker.plan.mask) else {
         return Err(Error::internal("the mask was not opened"));
     };
-    let missing = done.missing_chunks;
-    let voxels = input(array, mask, worker, gate, region, done).await?;
-    // What is told of missing chunks is of the input.
-    done.missing_chunks = missing;
+    let voxels = input(array, mask, worker, gate, region, None, done).await?;
     match voxel::filter::cast(voxels, region, Dtype::Bool) {
         AnyVolume::Bool(mask) => Ok(mask),
         _ => Err(Error::internal("a mask is not bool")),
     }
 }
 
+/// Reads `region` from an array that the plan reads. Missing chunks are told where `block` says whose they are: many
+/// blocks read a chunk, and one counts it.
 async fn input(
     array: &Array,
     input: &Input,
     worker: &Worker,
     gate: &Gate,
     region: Region,
+    block: Option<Region>,
     done: &mut Done,
 ) -> Result<AnyVolume> {
-    let image = boxed(array, &worker.cache, gate, input.region_of(region), Some(done)).await?;
+    let note = |part: &Fetched| {
+        done.read.extend(part.versions());
+        done.missing_chunks += block.map_or(0, |block| part.missing_in(input.region_of(block), input.offset)) as u64;
+    };
+    let image = boxed(array, &worker.cache, gate, input.region_of(region), note).await?;
     Ok(at(image, region))
 }
 
@@ -69,17 +75,14 @@ async fn boxed(
     cache: &ChunkCache,
     gate: &Gate,
     region: Region,
-    mut done: Option<&mut Done>,
+    mut note: impl FnMut(&Fetched),
 ) -> Result<AnyVolume> {
     let parts = parts(region, array.chunk(), array.dtype().size());
     let mut image = AnyVolume::zeros(array.dtype(), region);
     let mut fetched = stream::iter(parts.into_iter().map(|part| array.fetch(cache, part))).buffered(2);
     while let Some(part) = fetched.next().await {
         let part = part?;
-        if let Some(done) = &mut done {
-            done.missing_chunks += part.missing as u64;
-            done.read.extend(part.versions());
-        }
+        note(&part);
         let permit = gate.compute().await?;
         tokio::task::block_in_place(|| part.decode_into(&mut image))?;
         drop(permit);

@@ -21,7 +21,8 @@ pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result
     let mut state = State::clone(&before);
 
     let receipts = receipts(worker, stage, units).await?;
-    state.missing_chunks += receipts.iter().map(|r| r.missing_chunks).sum::<u64>();
+    // Every pass over the input meets the same ones.
+    state.missing_chunks = state.missing_chunks.max(receipts.iter().map(|r| r.missing_chunks).sum());
 
     if let StageKind::Map(pass) = &plan.stages[stage].kind
         && pass.counts().next().is_some()

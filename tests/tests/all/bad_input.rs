@@ -88,6 +88,27 @@ fn an_unreadable_chunk_is_no_missing_chunk() {
 }
 
 #[test]
+fn missing_chunks_are_counted_once() {
+    let desk = Desk::new();
+    Image::new([40, 40, 40], Dtype::U8, 10).write(&desk, "in.zarr", |[z, y, x]| (z + y + x) as f64);
+    for chunk in ["c/0/0/0", "c/1/2/3", "c/3/3/3"] {
+        fs::remove_file(desk.path("in.zarr").join(chunk)).unwrap();
+    }
+    // Every block reads its neighbours' chunks, and three passes read the input.
+    let steps =
+        "--steps 'gaussian sigma=3 | threshold method=otsu' --chunks 10 --shards none --block 10 --json --overwrite";
+    for (region, missing) in [("", 3), ("--region 5:40,:,:", 3), ("--region 10:40,:,:", 2), ("--region :,:,0:35", 3)] {
+        let done = desk.run(&format!("run in.zarr -o out {steps} {region}")).well();
+        assert_eq!(done.json()["missing_chunks"], missing, "{region}");
+        assert!(!done.stderr.contains("not one chunk"), "{}", done.stderr);
+    }
+    Image::new([40, 40, 40], Dtype::U8, 10).write_empty(&desk, "empty.zarr");
+    let empty = desk.run("run empty.zarr -o nothing --steps 'median size=3' --region 5:35,:,: --json").well();
+    assert_eq!(empty.json()["missing_chunks"], 64);
+    assert!(empty.stderr.contains("warning: not one chunk"), "{}", empty.stderr);
+}
+
+#[test]
 fn no_threshold_without_finite_voxels() {
     let desk = Desk::new();
     Image::new([16, 16, 16], Dtype::F32, 8).write(&desk, "in.zarr", |[z, _, _]| [f64::NAN, f64::INFINITY][z % 2]);
