@@ -82,7 +82,7 @@ pub struct Receipt {
     /// Objects of the output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub written: Vec<Written>,
-    /// Objects of the input, and the version that was read.
+    /// Objects of the input, and the version that was read; those of a mask or of intensities begin with that word.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub read: BTreeMap<String, Version>,
     /// Chunks that were not there and read as fill value.

@@ -22,7 +22,7 @@ pub(super) async fn image(
     done: &mut Done,
 ) -> Result<AnyVolume> {
     if image == 0 {
-        return input(&worker.input, &worker.plan.input, worker, gate, region, Some(block), done).await;
+        return input(&worker.input, &worker.plan.input, Role::Input(block), worker, gate, region, done).await;
     }
     let array = worker.stored(image).await?;
     let voxels = boxed(&array, &worker.cache, gate, region, |_| {}).await?;
@@ -34,7 +34,9 @@ pub(super) async fn image(
 /// Reads `region` of the array that object statistics read, where it is another than the job's own images.
 pub(super) async fn intensity(worker: &Worker, gate: &Gate, region: Region, done: &mut Done) -> Result<AnyVolume> {
     match (&worker.intensity, &worker.plan.intensity) {
-        (Some(array), Intensity::Other(other)) => input(array, other, worker, gate, region, None, done).await,
+        (Some(array), Intensity::Other(other)) => {
+            input(array, other, Role::Intensity, worker, gate, region, done).await
+        }
         _ => Err(Error::internal("the array of intensities was not opened")),
     }
 }
@@ -44,27 +46,43 @@ pub(super) async fn mask(worker: &Worker, gate: &Gate, region: Region, done: &mu
     let (Some(array), Some(mask)) = (&worker.mask, &worker.plan.mask) else {
         return Err(Error::internal("the mask was not opened"));
     };
-    let voxels = input(array, mask, worker, gate, region, None, done).await?;
+    let voxels = input(array, mask, Role::Mask, worker, gate, region, done).await?;
     match voxel::filter::cast(voxels, region, Dtype::Bool) {
         AnyVolume::Bool(mask) => Ok(mask),
         _ => Err(Error::internal("a mask is not bool")),
     }
 }
 
-/// Reads `region` from an array that the plan reads. Missing chunks are told where `block` says whose they are: many
-/// blocks read a chunk, and one counts it.
+/// What an array is to a job.
+enum Role {
+    /// The input, read for the sake of a block.
+    Input(Region),
+    Mask,
+    Intensity,
+}
+
+/// Reads `region` from an array that the plan reads. Many blocks read a chunk of the input; the one whose own it is tells
+/// that it was missing.
 async fn input(
     array: &Array,
     input: &Input,
+    role: Role,
     worker: &Worker,
     gate: &Gate,
     region: Region,
-    block: Option<Region>,
     done: &mut Done,
 ) -> Result<AnyVolume> {
     let note = |part: &Fetched| {
-        done.read.extend(part.versions());
-        done.missing_chunks += block.map_or(0, |block| part.missing_in(input.region_of(block), input.offset)) as u64;
+        // Arrays have keys in common.
+        let of = match role {
+            Role::Input(_) => "",
+            Role::Mask => "mask ",
+            Role::Intensity => "intensity ",
+        };
+        done.read.extend(part.versions().into_iter().map(|(key, version)| (format!("{of}{key}"), version)));
+        if let Role::Input(block) = role {
+            done.missing_chunks += part.missing_in(input.region_of(block), input.offset) as u64;
+        }
     };
     let image = boxed(array, &worker.cache, gate, input.region_of(region), note).await?;
     Ok(at(image, region))
