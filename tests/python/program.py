@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
-import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,8 +94,8 @@ class Imports:
 
     voxmill: Voxmill
     folder: Path
-    # One at a time: imports are short, and two cases must not make the same one.
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    # One at a time, over all processes: imports are short, and two cases must not make the same one.
+    lock: AbstractContextManager = field(default_factory=multiprocessing.Lock)
 
     def of(self, name: str, voxels: np.ndarray, layout: Layout) -> Path:
         """The image of that name in that layout."""
