@@ -53,19 +53,23 @@ impl JsonSchema for JobStep {
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let mut schema = Step::json_schema(generator);
         let save = serde_json::json!({
-            "description": "Keeps the image after this step as NAME.zarr, and what it measures as NAME.parquet.",
+            "description": SAVE_MEANING,
             "type": ["string", "null"],
         });
         if let Some(variants) = schema.get_mut("oneOf").and_then(Value::as_array_mut) {
             for variant in variants {
                 if let Some(properties) = variant.get_mut("properties").and_then(Value::as_object_mut) {
-                    properties.insert("save".to_owned(), save.clone());
+                    properties.insert(SAVE.to_owned(), save.clone());
                 }
             }
         }
         schema
     }
 }
+
+/// The key that every step has.
+const SAVE: &str = "save";
+const SAVE_MEANING: &str = "Keeps the image after this step as NAME.zarr, and what it measures as NAME.parquet.";
 
 fn schema_of<T: JsonSchema>() -> Value {
     let mut settings = schemars::generate::SchemaSettings::draft2020_12();
@@ -92,7 +96,7 @@ fn described(schema: &Value) -> Vec<Parameter> {
         required: required(name),
         default: property.get("default").filter(|d| !d.is_null()).cloned(),
         meaning: text(&property["description"]),
-        text: property["type"] == "string" || name == "save",
+        text: property["type"] == "string" || name == SAVE,
         flag: property["type"] == "boolean",
     };
     properties.iter().map(parameter).collect()
@@ -107,10 +111,10 @@ fn text(value: &Value) -> String {
 /// with their defaults.
 pub fn help_steps() -> String {
     let mut out = String::from("Steps are written one after the other, separated by `|`; a bare name means true:\n\n");
-    out.push_str(&format!("  {EXAMPLE}\n"));
+    out.push_str(&format!("  {EXAMPLE}\n\nEvery step takes one more:\n\n    {SAVE}\n{}", folded(SAVE_MEANING, 8)));
     for op in ops() {
         let _ = write!(out, "\n{}\n{}", op.name, folded(&op.meaning, 4));
-        let (first, then): (Vec<_>, Vec<_>) = op.parameters.iter().partition(|p| p.required);
+        let (first, then): (Vec<_>, Vec<_>) = op.parameters.iter().filter(|p| p.name != SAVE).partition(|p| p.required);
         for parameter in first.into_iter().chain(then) {
             let default = match &parameter.default {
                 Some(Value::String(word)) => format!(" = {word}"),

@@ -230,7 +230,7 @@ fn help_tells_each_op_with_its_parameters_and_defaults() {
         "    min_voxels = 1\n",
         "    clear_border = false\n",
         "    contacts = none\n",
-        "    save\n        Keeps the image after this step as NAME.zarr",
+        "Every step takes one more:\n\n    save\n        Keeps the image after this step as NAME.zarr",
         "    outside = ignore\n",
         "    divide = 1.0\n",
     ] {
