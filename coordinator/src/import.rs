@@ -101,13 +101,12 @@ pub async fn import(
     let blocks = Blocks::fitting(&array, &source, memory_bytes, workers)?;
     let store = Store::open(destination)?;
     store.check_writable()?;
+    let resources = Resources { memory_bytes, threads: workers, merge_bytes: None };
+    pyramid::check_memory(&store, &array, &geometry, options.write.levels, &resources)?;
     make_way(&store, options.overwrite).await?;
     let array = Arc::new(array);
     let written = match write_voxels(source, &store, &array, &blocks, &mut progress).await {
-        Ok(()) => {
-            let resources = Resources { memory_bytes, threads: workers, merge_bytes: None };
-            pyramid::finish(&store, &array, &geometry, place.attributes, options.write.levels, &resources).await
-        }
+        Ok(()) => pyramid::finish(&store, &array, &geometry, place.attributes, options.write.levels, &resources).await,
         Err(error) => Err(error),
     };
     if let Err(error) = written {

@@ -105,6 +105,26 @@ pub(crate) async fn finish(
     group.publish(store).await
 }
 
+/// Refuses an import whose levels could not be made in that memory, before anything is written.
+pub(crate) fn check_memory(
+    store: &Store,
+    image: &ArraySpec,
+    geometry: &Geometry,
+    wish: Levels,
+    resources: &Resources,
+) -> Result<()> {
+    let by = pyramid::reduce_of(GroupKind::Image, image.dtype);
+    let levels = pyramid::levels(image.extent, geometry, by, wish);
+    for (n, level) in levels.iter().enumerate().skip(1) {
+        let before = pyramid::level_spec(image, levels[n - 1].extent);
+        let finer = Array::unpublished(&store.child(&(n - 1).to_string())?, &before)?;
+        let halving = Halving { factors: level.step, by };
+        let shrink = Shrink { finer, halving, spec: pyramid::level_spec(image, level.extent) };
+        objects_at_once(&shrink, n, resources)?;
+    }
+    Ok(())
+}
+
 /// Adds levels to the group at `url`. `progress` is called with the voxels of the new levels done, and all of them.
 ///
 /// # Errors
@@ -232,6 +252,29 @@ async fn is_chunks_only(array: &Store) -> Result<bool> {
     Ok(true)
 }
 
+/// Objects of a level that are made at once: as many as there are threads, or as fit.
+///
+/// # Errors
+/// Invalid when not even one fits.
+fn objects_at_once(shrink: &Shrink, level: usize, resources: &Resources) -> Result<usize> {
+    let fit = resources.memory_bytes.saturating_sub(resources.process_bytes()) / shrink.object_bytes();
+    if fit > 0 {
+        return Ok((resources.threads as u64).min(fit) as usize);
+    }
+    let least = resources.process_bytes() + shrink.object_bytes();
+    Err(Error::invalid(format!(
+        "making level {level} needs {} of memory with {} of {:?} voxels, but --memory is {}",
+        Bytes(least),
+        if shrink.spec.shards.is_some() { "shards" } else { "chunks" },
+        shrink.spec.unit_shape(),
+        Bytes(resources.memory_bytes),
+    ))
+    .hint(format!(
+        "give it --memory {}MiB, or make --shards or --chunks smaller, or leave the levels out",
+        least.div_ceil(1 << 20)
+    )))
+}
+
 impl Work<'_> {
     /// Writes the voxels of every level but the first.
     async fn write(&self, first: First<'_>, progress: &mut impl FnMut(u64, u64)) -> Result<()> {
@@ -266,20 +309,8 @@ impl Work<'_> {
         at: &[usize],
         progress: &mut impl FnMut(u64),
     ) -> Result<u64> {
+        let at_once = objects_at_once(&shrink, level, self.resources)?;
         let spare = self.resources.memory_bytes.saturating_sub(self.resources.process_bytes());
-        let fit = spare / shrink.object_bytes();
-        if fit == 0 {
-            let least = self.resources.process_bytes() + shrink.object_bytes();
-            return Err(Error::invalid(format!(
-                "making level {level} needs {} of memory with {} of {:?} voxels, but --memory is {}",
-                Bytes(least),
-                if shrink.spec.shards.is_some() { "shards" } else { "chunks" },
-                shrink.spec.unit_shape(),
-                Bytes(self.resources.memory_bytes),
-            ))
-            .hint(format!("give it --memory {}MiB, or make --shards or --chunks smaller", least.div_ceil(1 << 20))));
-        }
-        let at_once = (self.resources.threads as u64).min(fit) as usize;
         let cache = ChunkCache::new((spare - at_once as u64 * shrink.object_bytes()) as usize / 2);
         let store = self.store.child(&self.paths[level])?;
         let region = shrink.spec.extent.region();
