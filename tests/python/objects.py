@@ -1,6 +1,6 @@
 """The object table's twin: every column by plain numpy, object after object, and scikit-image's table beside it.
 
-Columns, their order and meaning are those of `objects.parquet`; coordinates are voxel indices, but where the columns say so.
+Columns, their order and meaning are those of `objects.parquet`; coordinates are voxel indices unless a column says so.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def table(labels: np.ndarray, intensity: np.ndarray | None, sizes: tuple[float, 
     return pd.DataFrame(rows, columns=columns(labels.ndim, intensity is not None, sizes is not None))
 
 
-def columns(axes: int, with_intensity: bool, with_sizes: bool) -> list[str]:
+def columns(axes: int, with_intensity: bool, with_sizes: bool = False) -> list[str]:
     """The names, in order."""
     names = AXES[axes]
     return [
