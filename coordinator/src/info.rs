@@ -150,7 +150,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use pipeline::array::{ArraySpec, Codec, GroupKind, OmeVersion, multiscales_json, write_whole};
+    use pipeline::array::{ArraySpec, Codec, Geometry, Group, GroupKind, OmeVersion, write_whole};
     use pipeline::store::Store;
     use voxel::{Dtype, Extent};
 
@@ -172,10 +172,9 @@ mod tests {
             return url;
         }
         write_whole(&store.child("0").unwrap(), &spec, &volume).await.unwrap();
-        let axes = ["z", "y", "x"].map(str::to_owned);
         let units = [None, Some("micrometer".to_owned()), Some("micrometer".to_owned())];
-        let levels = [("0".to_owned(), vec![2.0, 0.5, 0.5], vec![0.0, 0.25, 0.0])];
-        store.put("zarr.json", multiscales_json("a", &axes, &units, &levels, GroupKind::Image)).await.unwrap();
+        let geometry = Geometry::spaced(false, [2.0, 0.5, 0.5], [0.0, 0.25, 0.0], units);
+        Group::single("a", GroupKind::Image, geometry).publish(&store).await.unwrap();
         url
     }
 

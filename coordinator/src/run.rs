@@ -15,7 +15,7 @@ use pipeline::publish::into_input::IntoInput;
 use pipeline::publish::{self, Manifest, Outputs};
 use pipeline::store::Store;
 use pipeline::task::Worker;
-use pipeline::{Error, Result, layout};
+use pipeline::{Error, Kind, Result, layout};
 
 use crate::cli::How;
 use crate::dispatch;
@@ -128,12 +128,16 @@ pub async fn planned(job: &Job, settings: &Settings) -> Result<Planned> {
     Ok(Planned { plan, projection, output, resources: settings.resources })
 }
 
-/// Opens an array that is read beside the input. Of a multiscale group it is the same level, but where it has only one;
-/// of several channels and times, the first is meant where it has no others.
+/// Opens an array that is read beside the input: of an image group the job's level, and where there is no such level, or
+/// the URL names one array, what the URL names.
 async fn beside(key: &str, url: Option<&str>, job: &Job) -> Result<Option<Array>> {
     let Some(url) = url else { return Ok(None) };
     let pick = Pick { level: Some(job.level), ..Pick::default() };
-    let opened = Array::open(url, &pick).await;
+    let opened = match Array::open(url, &pick).await {
+        // An array made of a coarser level has that level's shape, and no levels before it.
+        Err(e) if e.kind == Kind::Invalid && job.level > 0 => Array::open(url, &Pick::default()).await.map_err(|_| e),
+        opened => opened,
+    };
     opened.map(Some).map_err(|e| e.at(format!("`{key}`")))
 }
 

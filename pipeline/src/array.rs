@@ -31,7 +31,7 @@ pub use codec::{BloscCompressor, Codec};
 pub use geometry::{Geometry, StoredAxis};
 pub use group::{Group, METADATA_KEYS, OmeVersion};
 pub use levels::Pyramid;
-pub use ome::{GroupKind, multiscales_json, unit_name};
+pub use ome::{GroupKind, unit_name};
 pub use read::Fetched;
 pub use write::{ArraySpec, write_whole};
 

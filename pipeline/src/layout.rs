@@ -39,9 +39,6 @@ pub const HISTOGRAM: &str = "histogram.json";
 /// Provenance.
 pub const RUN_REPORT: &str = "run.json";
 
-/// The metadata document of a Zarr v3 array or group.
-pub const ZARR_METADATA: &str = "zarr.json";
-
 /// The receipt of a stage's segment that starts at `first`.
 pub fn receipt(stage: &str, first: u64) -> String {
     format!("{RECEIPTS}/{stage}/{first:012}.json")

@@ -9,8 +9,11 @@
 
 mod catalog;
 mod check;
+mod morphology;
+mod neighbours;
 mod number;
 mod per_axis;
+mod threshold;
 
 use crate::{Error, Result};
 use schemars::JsonSchema;
@@ -19,9 +22,12 @@ use voxel::Dtype;
 
 pub use catalog::help_steps;
 pub(crate) use catalog::{Parameter, keys, op_names, parameters};
+pub use morphology::{Morphology, Outside, Shape};
+pub use neighbours::{Connectivity, Contacts};
 pub use number::Number;
 pub(crate) use number::json_number;
 pub use per_axis::PerAxis;
+pub use threshold::{Rule, Threshold};
 
 /// One operation of a job. Each reads the image the step before it left and gives an image of the same shape.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -178,181 +184,6 @@ pub enum Mode {
     Constant,
 }
 
-/// Parameters of `threshold`, with the one rule that was chosen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "ThresholdKeys", into = "ThresholdKeys")]
-pub struct Threshold {
-    /// Which values are inside.
-    pub rule: Rule,
-    /// Swaps inside and outside, after the comparison: NaN, which fails every comparison, then is inside.
-    pub invert: bool,
-}
-
-/// Which values a threshold lets in. Comparisons are exact, in f64.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rule {
-    /// v > a.
-    Above(f64),
-    /// v < b.
-    Below(f64),
-    /// a <= v <= b.
-    Between(f64, f64),
-    /// v > t, with t from Otsu's method (1979) on the whole volume's histogram.
-    Otsu,
-    /// v > t, with t this percentile (0 to 100, numpy's linear) of the whole volume's finite values.
-    Percentile(f64),
-}
-
-/// `threshold` as it is written.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Threshold")]
-struct ThresholdKeys {
-    /// Inside is v > above. Exactly one of above, below, between, method and percentile is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    above: Option<Number>,
-    /// Inside is v < below.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    below: Option<Number>,
-    /// Inside is a <= v <= b, for a list a,b.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    between: Option<[Number; 2]>,
-    /// Inside is v > t, with t chosen from the histogram of the whole volume: otsu.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    method: Option<Method>,
-    /// Inside is v > t, with t this percentile (0 to 100) of the whole volume.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    percentile: Option<f64>,
-    /// Swaps inside and outside, after the comparison.
-    #[serde(default)]
-    invert: bool,
-}
-
-/// How a threshold is chosen from the histogram.
-#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-enum Method {
-    /// Otsu's: the largest variance between the two classes.
-    Otsu,
-}
-
-impl TryFrom<ThresholdKeys> for Threshold {
-    type Error = &'static str;
-
-    fn try_from(keys: ThresholdKeys) -> Result<Self, Self::Error> {
-        let rules = [
-            keys.above.map(|a| Rule::Above(a.0)),
-            keys.below.map(|b| Rule::Below(b.0)),
-            keys.between.map(|[a, b]| Rule::Between(a.0, b.0)),
-            keys.method.map(|Method::Otsu| Rule::Otsu),
-            keys.percentile.map(Rule::Percentile),
-        ];
-        let mut rules = rules.into_iter().flatten();
-        match (rules.next(), rules.next()) {
-            (Some(rule), None) => Ok(Self { rule, invert: keys.invert }),
-            (None, _) => Err("needs one of `above`, `below`, `between`, `method` and `percentile`"),
-            _ => Err("takes only one of `above`, `below`, `between`, `method` and `percentile`"),
-        }
-    }
-}
-
-impl From<Threshold> for ThresholdKeys {
-    fn from(threshold: Threshold) -> Self {
-        let mut keys =
-            Self { above: None, below: None, between: None, method: None, percentile: None, invert: threshold.invert };
-        match threshold.rule {
-            Rule::Above(a) => keys.above = Some(Number(a)),
-            Rule::Below(b) => keys.below = Some(Number(b)),
-            Rule::Between(a, b) => keys.between = Some([Number(a), Number(b)]),
-            Rule::Otsu => keys.method = Some(Method::Otsu),
-            Rule::Percentile(p) => keys.percentile = Some(p),
-        }
-        keys
-    }
-}
-
-/// Parameters of `erode`, `dilate`, `open` and `close`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "MorphologyKeys", into = "MorphologyKeys")]
-pub struct Morphology {
-    /// The structuring element.
-    pub shape: Shape,
-    /// What lies beyond the faces of the volume.
-    pub outside: Outside,
-}
-
-/// A structuring element, with its radius in voxels.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Shape {
-    /// Every offset with (dz/rz)^2 + (dy/ry)^2 + (dx/rx)^2 <= 1.
-    Ball(PerAxis<f64>),
-    /// Every offset with |d| <= r along each axis.
-    Box(PerAxis<usize>),
-    /// Every offset with |dz| + |dy| + |dx| <= r.
-    Cross(usize),
-}
-
-/// `erode` and so on as they are written.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Morphology")]
-struct MorphologyKeys {
-    /// Radius in voxels: one number r for every offset with dz^2 + dy^2 + dx^2 <= r^2, or z,y,x (y,x for 2-D images)
-    /// for (dz/rz)^2 + (dy/ry)^2 + (dx/rx)^2 <= 1; 0 for no extension along an axis. Exactly one of ball, box and
-    /// cross is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ball: Option<PerAxis<f64>>,
-    /// Radius in whole voxels, one number or z,y,x: every offset with |d| <= r along each axis, a box of 2r + 1 voxels.
-    #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
-    box_: Option<PerAxis<usize>>,
-    /// Radius in whole voxels: every offset with |dz| + |dy| + |dx| <= r; cross = 1 is a voxel and its faces'
-    /// neighbours.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cross: Option<usize>,
-    /// What lies beyond the faces of the volume: ignore (it never decides) or zero (background).
-    #[serde(default)]
-    outside: Outside,
-}
-
-impl TryFrom<MorphologyKeys> for Morphology {
-    type Error = &'static str;
-
-    fn try_from(keys: MorphologyKeys) -> Result<Self, Self::Error> {
-        let shapes = [keys.ball.map(Shape::Ball), keys.box_.map(Shape::Box), keys.cross.map(Shape::Cross)];
-        let mut shapes = shapes.into_iter().flatten();
-        match (shapes.next(), shapes.next()) {
-            (Some(shape), None) => Ok(Self { shape, outside: keys.outside }),
-            (None, _) => Err("needs one of `ball`, `box` and `cross`"),
-            _ => Err("takes only one of `ball`, `box` and `cross`"),
-        }
-    }
-}
-
-impl From<Morphology> for MorphologyKeys {
-    fn from(morphology: Morphology) -> Self {
-        let mut keys = Self { ball: None, box_: None, cross: None, outside: morphology.outside };
-        match morphology.shape {
-            Shape::Ball(radii) => keys.ball = Some(radii),
-            Shape::Box(radii) => keys.box_ = Some(radii),
-            Shape::Cross(radius) => keys.cross = Some(radius),
-        }
-        keys
-    }
-}
-
-/// What morphology sees beyond the faces of the volume.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub enum Outside {
-    /// Never decides: closing never removes, opening never adds (scikit-image).
-    #[default]
-    Ignore,
-    /// Background (scipy).
-    Zero,
-}
-
 /// A step as it stands in a job: what is done, and under which name the result is kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JobStep {
@@ -415,117 +246,6 @@ impl Default for Label {
 pub struct Objects {
     /// Writes which objects touch: none, or over which neighbours, 6, 18 or 26 (4 or 8 in 2-D images).
     pub contacts: Contacts,
-}
-
-/// Over which neighbours objects touch, where that is asked for. Written `none` or as a connectivity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "serde_json::Value", into = "serde_json::Value")]
-pub struct Contacts(pub Option<Connectivity>);
-
-impl TryFrom<serde_json::Value> for Contacts {
-    type Error = &'static str;
-
-    fn try_from(written: serde_json::Value) -> Result<Self, Self::Error> {
-        const TAKES: &str = "takes none, 6, 18 or 26 (for 2-D images also 4 or 8)";
-        match (written.as_str(), written.as_u64()) {
-            (Some("none"), _) => Ok(Self(None)),
-            (_, Some(neighbours)) => neighbours.try_into().map(|c| Self(Some(c))).map_err(|_| TAKES),
-            _ => Err(TAKES),
-        }
-    }
-}
-
-impl From<Contacts> for serde_json::Value {
-    fn from(contacts: Contacts) -> Self {
-        contacts.0.map_or_else(|| "none".into(), |connectivity| u64::from(connectivity).into())
-    }
-}
-
-impl JsonSchema for Contacts {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Contacts".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "enum": ["none", 4, 6, 8, 18, 26] })
-    }
-}
-
-/// The number of neighbours of a voxel, as written. [`Connectivity::neighbours`] says what it means for an image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u64", into = "u64")]
-#[allow(missing_docs)]
-pub enum Connectivity {
-    Four,
-    #[default]
-    Six,
-    Eight,
-    Eighteen,
-    TwentySix,
-}
-
-impl Connectivity {
-    /// 6, 18 or 26: the neighbourhood in three dimensions. For a planar image 4 is 6 and 8 is 26, of which one plane
-    /// has exactly those neighbours; a volume takes 6, 18 and 26 only.
-    pub fn neighbours(self, planar: bool) -> Result<u8> {
-        match self {
-            Self::Six => Ok(6),
-            Self::Eighteen => Ok(18),
-            Self::TwentySix => Ok(26),
-            Self::Four if planar => Ok(6),
-            Self::Eight if planar => Ok(26),
-            Self::Four | Self::Eight => Err(Error::invalid(format!(
-                "connectivity {} is for 2-D images, but the image has three axes",
-                u64::from(self)
-            ))
-            .hint("write connectivity = 6, 18 or 26")),
-        }
-    }
-}
-
-impl TryFrom<u64> for Connectivity {
-    type Error = &'static str;
-
-    fn try_from(neighbours: u64) -> Result<Self, Self::Error> {
-        match neighbours {
-            4 => Ok(Self::Four),
-            6 => Ok(Self::Six),
-            8 => Ok(Self::Eight),
-            18 => Ok(Self::Eighteen),
-            26 => Ok(Self::TwentySix),
-            _ => Err("takes 6, 18 or 26 (for 2-D images also 4 or 8)"),
-        }
-    }
-}
-
-impl From<Connectivity> for u64 {
-    fn from(connectivity: Connectivity) -> Self {
-        match connectivity {
-            Connectivity::Four => 4,
-            Connectivity::Six => 6,
-            Connectivity::Eight => 8,
-            Connectivity::Eighteen => 18,
-            Connectivity::TwentySix => 26,
-        }
-    }
-}
-
-impl JsonSchema for Connectivity {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Connectivity".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "integer", "enum": [4, 6, 8, 18, 26] })
-    }
 }
 
 impl Step {

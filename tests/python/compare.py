@@ -46,9 +46,12 @@ def first_of(differs: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> str 
     )
 
 
-def wrong_table(found: pd.DataFrame, labels: np.ndarray, intensity: np.ndarray | None) -> str | None:
-    """Rows, columns, types and values against plain numpy, and what scikit-image has against scikit-image."""
-    wanted = objects.table(labels, intensity)
+def wrong_table(
+    found: pd.DataFrame, labels: np.ndarray, intensity: np.ndarray | None, sizes: tuple[float, ...] | None = None
+) -> str | None:
+    """Rows, columns, types and values against plain numpy, and what scikit-image has against scikit-image. `sizes` are
+    those of a voxel, where the image has some."""
+    wanted = objects.table(labels, intensity, sizes)
     if list(found.columns) != list(wanted.columns):
         return f"the table's columns are {', '.join(found.columns)}; expected {', '.join(wanted.columns)}"
     if len(found) != len(wanted):

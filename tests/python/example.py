@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tomllib
-from functools import cache
 from pathlib import Path
 
-import numpy as np
-import tifffile
+from images import EXAMPLES
 from program import Outputs, Voxmill
 
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
-JOBS = ("demo.toml", "foam.toml", "measure.toml")
-
-
-@cache
-def volume() -> np.ndarray:
-    """The volume, by tifffile."""
-    return tifffile.imread(EXAMPLES / "bone.tif")
+JOBS = ("demo.toml", "foam.toml", "rooms.toml", "measure.toml")
+SIZES = (20.0, 10.0, 5.0)
+"""Of a voxel, in micrometres: no cube, so that no axis passes for another."""
 
 
 def run(voxmill: Voxmill, job: str, folder: Path) -> tuple[str, Outputs]:
@@ -27,7 +20,8 @@ def run(voxmill: Voxmill, job: str, folder: Path) -> tuple[str, Outputs]:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(EXAMPLES / job, folder)
     written = tomllib.loads((folder / job).read_text())
-    voxmill.call("import", str(EXAMPLES / "bone.tif"), written["input"], cwd=folder)
+    size = ",".join(map(str, SIZES)) + "um"
+    voxmill.call("import", str(EXAMPLES / "bone.tif"), written["input"], "--voxel-size", size, cwd=folder)
     voxmill.call("run", job, "--quiet", cwd=folder)
     return one_line(written.get("steps", [])), Outputs(folder / written["output"])
 

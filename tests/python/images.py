@@ -1,5 +1,6 @@
 """The images that cases run on: crops of real volumes (tests/golden/data), what is derived from them to reach other
-types and shapes, and a few made up to be hard. All small, all the same on every machine."""
+types and shapes, and a few made up to be hard; and the volume of the examples. All small, all the same on every
+machine."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import tifffile
 
+EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 CROPS = Path(__file__).resolve().parent.parent / "golden" / "data"
 SEED = 20
 
@@ -91,6 +94,7 @@ def region_of_interest(shape: tuple[int, ...]) -> np.ndarray:
 
 
 DERIVED = {
+    "example": lambda: tifffile.imread(EXAMPLES / "bone.tif"),
     "slice": lambda: load("cement")[20].copy(),
     "atlas_slice": lambda: load("atlas")[20].copy(),
     "diffusion_slice": lambda: load("diffusion")[11].copy(),

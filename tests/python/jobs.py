@@ -33,6 +33,8 @@ class Job:
     histogram: str | None = None
     exact: bool = False
     region: str | None = None
+    sizes: tuple[float, ...] | None = None
+    """Of a voxel of the image, where it was imported with some."""
 
     @property
     def name(self) -> str:
@@ -172,7 +174,8 @@ def wrong_outputs(out: Outputs, job: Job) -> str | None:
         if wrong := compare.wrong_image(out.image(name, voxels.ndim), passed[n]):
             return f"{name}.zarr: {wrong}"
     for name, n in objects.items():
-        if wrong := compare.wrong_table(out.parquet(name), passed[n].voxels, intensity_of(job, passed, named, n, out)):
+        intensity = intensity_of(job, passed, named, n, out)
+        if wrong := compare.wrong_table(out.parquet(name), passed[n].voxels, intensity, job.sizes):
             return f"{name}.parquet: {wrong}"
     for name, n in contacts.items():
         connectivity = steps[n - 1][1]["contacts"]

@@ -133,8 +133,7 @@ def judge_golden(imports: Imports, crop: str, folder: Path) -> str | None:
 def judge_example(voxmill: Voxmill, job: str, folder: Path) -> str | None:
     """Imports the example volume and runs one of the example jobs as its user would: in a folder of theirs."""
     steps, out = example.run(voxmill, job, folder)
-    voxels = example.volume()
-    return wrong_outputs(out, voxels, steps, reference.answer(voxels, steps))
+    return jobs.wrong_outputs(out, jobs.Job("example", steps, sizes=example.SIZES))
 
 
 def work_list(voxmill: Voxmill, imports: Imports) -> Iterator[tuple[str, Callable[[Path], str | None]]]:

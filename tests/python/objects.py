@@ -1,9 +1,11 @@
 """The object table's twin: every column by plain numpy, object after object, and scikit-image's table beside it.
 
-Columns, their order and meaning are those of `objects.parquet`; coordinates are voxel indices.
+Columns, their order and meaning are those of `objects.parquet`; coordinates are voxel indices unless a column says so.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pandas as pd
@@ -36,8 +38,9 @@ REGIONPROPS = {
 """Ours -> scikit-image's, for what both have."""
 
 
-def table(labels: np.ndarray, intensity: np.ndarray | None) -> pd.DataFrame:
-    """One row per object, ordered by label."""
+def table(labels: np.ndarray, intensity: np.ndarray | None, sizes: tuple[float, ...] | None = None) -> pd.DataFrame:
+    """One row per object, ordered by label. `sizes` are those of a voxel along each axis, all in one unit, of an image
+    whose first voxel lies at 0; without them voxels are cubes of 1 and physical columns are left out."""
     where = np.argwhere(labels)
     owner = labels[tuple(where.T)]
     order = np.argsort(owner, kind="stable")
@@ -50,14 +53,17 @@ def table(labels: np.ndarray, intensity: np.ndarray | None) -> pd.DataFrame:
         row = {"label": label, "voxels": len(coordinates), **geometry(coordinates, labels.ndim)}
         if intensity is not None:
             row |= intensities(intensity[here])
-        row |= shape(coordinates)
+        row |= shape(coordinates * np.array(sizes or 1.0))
         row["surface_faces"], row["border_faces"] = int(surface[here].sum()), int(border[here].sum())
         row["touches_border"] = row["border_faces"] > 0
+        for axis, size in zip(AXES[labels.ndim], sizes or ()):
+            row[f"physical_centroid_{axis}"] = row[f"centroid_{axis}"] * size
+        row["volume"] = row["voxels"] * math.prod(sizes or ())
         rows.append(row)
-    return pd.DataFrame(rows, columns=columns(labels.ndim, intensity is not None))
+    return pd.DataFrame(rows, columns=columns(labels.ndim, intensity is not None, sizes is not None))
 
 
-def columns(axes: int, with_intensity: bool) -> list[str]:
+def columns(axes: int, with_intensity: bool, with_sizes: bool = False) -> list[str]:
     """The names, in order."""
     names = AXES[axes]
     return [
@@ -67,6 +73,7 @@ def columns(axes: int, with_intensity: bool) -> list[str]:
         *(f"intensity_{what}" for what in ("mean", "std", "min", "max", "sum") if with_intensity),
         *[f"eigenvalue_{i + 1}" for i in range(axes)],
         *["anisotropy", "surface_faces", "border_faces", "touches_border"],
+        *(name for name in ("volume", *(f"physical_centroid_{a}" for a in names)) if with_sizes),
     ]
 
 
@@ -97,10 +104,10 @@ def intensities(values: np.ndarray) -> dict:
     }
 
 
-def shape(coordinates: np.ndarray) -> dict:
+def shape(positions: np.ndarray) -> dict:
     """Eigenvalues of the population covariance of the voxel centres, descending, and what they say of the shape."""
-    axes = coordinates.shape[1]
-    covariance = np.cov(coordinates, rowvar=False, bias=True) if len(coordinates) > 1 else np.zeros((axes, axes))
+    axes = positions.shape[1]
+    covariance = np.cov(positions, rowvar=False, bias=True) if len(positions) > 1 else np.zeros((axes, axes))
     values = np.linalg.eigvalsh(covariance)[::-1].clip(min=0)
     anisotropy = 1 - values[-1] / values[0] if values[0] > 0 else 0.0
     return {**{f"eigenvalue_{i + 1}": float(v) for i, v in enumerate(values)}, "anisotropy": float(anisotropy)}

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use pipeline::array::{ArraySpec, GroupKind, multiscales_json, write_whole};
+use pipeline::array::{ArraySpec, Geometry, Group, GroupKind, write_whole};
 use pipeline::store::Store;
 use tiff::decoder::{Decoder, DecodingResult};
 use voxel::{Extent, with_dtype};
@@ -23,11 +23,9 @@ async fn written(folder: &Path, dtype: Dtype, shape: [usize; 3], planar: bool) -
     });
     let store = Store::open(folder.to_str().unwrap()).unwrap();
     write_whole(&store.child("0").unwrap(), &spec, &image).await.unwrap();
-    let axes: Vec<String> = ["z", "y", "x"][usize::from(planar)..].iter().map(|a| (*a).to_owned()).collect();
-    let units = vec![Some("micrometer".to_owned()); axes.len()];
-    let levels = [("0".to_owned(), [2.0, 0.5, 0.3][usize::from(planar)..].to_vec(), vec![0.0; axes.len()])];
-    let group = multiscales_json("image", &axes, &units, &levels, GroupKind::Image);
-    store.put("zarr.json", group).await.unwrap();
+    let units = std::array::from_fn(|_| Some("micrometer".to_owned()));
+    let geometry = Geometry::spaced(planar, [2.0, 0.5, 0.3], [0.0; 3], units);
+    Group::single("image", GroupKind::Image, geometry).publish(&store).await.unwrap();
     image
 }
 

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use pipeline::array::{ArraySpec, Codec, GroupKind, OmeVersion, multiscales_json, write_whole};
+use pipeline::array::{ArraySpec, Codec, Geometry, Group, GroupKind, OmeVersion, write_whole};
 use pipeline::store::Store;
 use voxel::Volume;
 
@@ -29,9 +29,7 @@ async fn viewed(volume: AnyVolume, kind: Option<GroupKind>, view: &View) -> (Sli
     let spec = spec(volume.dtype(), volume.region().shape());
     write_whole(&store.child("0").unwrap(), &spec, &volume).await.unwrap();
     if let Some(kind) = kind {
-        let axes = ["z", "y", "x"].map(str::to_owned);
-        let levels = [("0".to_owned(), vec![1.0; 3], vec![0.0; 3])];
-        store.put("zarr.json", multiscales_json("image", &axes, &[None, None, None], &levels, kind)).await.unwrap();
+        Group::single("image", kind, Geometry::unknown(false)).publish(&store).await.unwrap();
     }
     let target = if kind.is_some() { url.clone() } else { url.join("0") };
     let output = folder.path().join("slice.png");

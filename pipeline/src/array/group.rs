@@ -121,6 +121,19 @@ pub struct Group {
 }
 
 impl Group {
+    /// An image of one level, whose array is `0`, in the newest version.
+    pub fn single(name: &str, kind: GroupKind, geometry: Geometry) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            levels: vec![("0".to_owned(), geometry)],
+            by: Reduce::Mean,
+            labels_of: None,
+            ours: Map::new(),
+            ome: OmeVersion::default(),
+        }
+    }
+
     /// The group's attributes: what stands below `ome` in 0.5, at the top in 0.4.
     fn attributes(&self) -> Map<String, Value> {
         let version = self.ome.name();

@@ -1,13 +1,12 @@
-//! OME-Zarr multiscales metadata: read in versions 0.1 to 0.5, written in 0.5
-//! (<https://ngff.openmicroscopy.org/0.5/>).
+//! OME-Zarr multiscales metadata, read in versions 0.1 to 0.5 (<https://ngff.openmicroscopy.org/0.5/>). What is written
+//! is [`super::group`]'s.
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::axes::{Axis, Kind};
 
-/// Which metadata a written group carries.
+/// What a group holds, in the eyes of a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupKind {
@@ -15,48 +14,6 @@ pub enum GroupKind {
     Image,
     /// Object numbers: viewers draw each in its own colour.
     Labels,
-}
-
-/// The `zarr.json` of an OME-Zarr 0.5 group with the arrays `levels`, finest first, each with its path in the group,
-/// the size of a voxel along each of `axes`, and the position of the centre of its first voxel. `units` are
-/// full names (`micrometer`), one per axis, `None` where unknown. The axes must be `z, y, x` or `y, x` to be valid
-/// OME-Zarr; they are written as given.
-pub fn multiscales_json(
-    name: &str,
-    axes: &[String],
-    units: &[Option<String>],
-    levels: &[(String, Vec<f64>, Vec<f64>)],
-    kind: GroupKind,
-) -> Bytes {
-    let axes: Vec<Value> = axes
-        .iter()
-        .enumerate()
-        .map(|(a, name)| match units.get(a).and_then(Option::as_ref) {
-            Some(unit) => json!({"name": name, "type": "space", "unit": unit}),
-            None => json!({"name": name, "type": "space"}),
-        })
-        .collect();
-    let datasets: Vec<Value> = levels
-        .iter()
-        .map(|(path, scale, translation)| {
-            json!({
-                "path": path,
-                "coordinateTransformations": [
-                    {"type": "scale", "scale": scale},
-                    {"type": "translation", "translation": translation},
-                ],
-            })
-        })
-        .collect();
-    let mut ome = json!({
-        "version": "0.5",
-        "multiscales": [{"name": name, "axes": axes, "datasets": datasets}],
-    });
-    if kind == GroupKind::Labels {
-        ome["image-label"] = json!({"version": "0.5"});
-    }
-    let group = json!({"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}});
-    Bytes::from(format!("{group:#}\n"))
 }
 
 /// The full name OME-Zarr wants for a length unit, from the abbreviations seen in files; other words stay as they are.

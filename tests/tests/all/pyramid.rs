@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pipeline::array::{Geometry, Group, GroupKind, OmeVersion};
+use pipeline::array::{Geometry, Group, GroupKind};
 use serde_json::{Value, json};
 use voxel::Dtype;
-use voxel::pyramid::Reduce;
 
 use crate::program::{Desk, Image, noise};
 
@@ -123,15 +122,7 @@ fn memory_is_kept_to() {
     const MIB: u64 = 1 << 20;
     let desk = Desk::new();
     Image::new([256, 512, 512], Dtype::F32, 64).sharded(2).write_tiled(&desk, "image/0", noise(1 << 31));
-    let group = Group {
-        name: "image".to_owned(),
-        kind: GroupKind::Image,
-        levels: vec![("0".to_owned(), Geometry::unknown(false))],
-        by: Reduce::Mean,
-        ours: Default::default(),
-        labels_of: None,
-        ome: OmeVersion::V05,
-    };
+    let group = Group::single("image", GroupKind::Image, Geometry::unknown(false));
     for (key, document) in group.documents() {
         desk.write(&format!("image/{key}"), document);
     }

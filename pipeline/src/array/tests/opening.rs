@@ -294,12 +294,11 @@ async fn our_own_groups_open_with_scale_and_units() {
     let level = spec(Dtype::U8, [4, 4, 4], [2, 2, 2], None, "zstd");
     write_whole(&store.child("0").unwrap(), &level, &voxels(Dtype::U8, level.extent.region())).await.unwrap();
     let units = [Some("micrometer".to_owned()), None, Some("nanometer".to_owned())];
-    let levels = [("0".to_owned(), vec![2.0, 1.0, 0.5], vec![0.5, 0.0, -1.0])];
-    let group = multiscales_json("labels", &level.dimension_names, &units, &levels, GroupKind::Labels);
-    store.put("zarr.json", group.clone()).await.unwrap();
+    let geometry = Geometry::spaced(false, [2.0, 1.0, 0.5], [0.5, 0.0, -1.0], units.clone());
+    Group::single("labels", GroupKind::Labels, geometry).publish(&store).await.unwrap();
     let array = open(&store).await.unwrap();
     assert_eq!((array.scale(), array.translation(), array.units()), ([2.0, 1.0, 0.5], [0.5, 0.0, -1.0], &units));
-    let group: Value = serde_json::from_slice(&group).unwrap();
+    let group: Value = serde_json::from_slice(&store.get("zarr.json").await.unwrap().unwrap().bytes).unwrap();
     assert_eq!(group["attributes"]["ome"]["image-label"], json!({"version": "0.5"}));
     assert_eq!(array.codecs(), ["bytes (endian little)", "zstd (level 3, checksum false)"]);
 }
