@@ -30,6 +30,8 @@ import matrix
 import ngff
 import numpy as np
 import reference
+import tables
+import viewers
 from cases import LAYOUTS, Case, cases
 from imports import imports as files
 from inputs import Input, inputs
@@ -153,6 +155,8 @@ def work_list(voxmill: Voxmill, imports: Imports) -> Iterator[tuple[str, Callabl
     for crop in images.crops():
         yield f"frozen answers: {crop}", lambda folder, crop=crop: judge_golden(imports, crop, folder)
     yield from ngff.work_list(voxmill)
+    yield from tables.work_list(voxmill)
+    yield from viewers.work_list(voxmill)
     for job in example.JOBS:
         yield f"examples/{job}", lambda folder, job=job: judge_example(voxmill, job, folder)
 
