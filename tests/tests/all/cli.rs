@@ -182,6 +182,22 @@ fn labels_go_into_the_input_and_are_listed() {
 }
 
 #[test]
+fn masks_and_intensities_are_of_the_level_that_is_read() {
+    let desk = desk();
+    desk.run("run blobs.zarr -o image --steps 'median size=1' --levels 2").well();
+    desk.run("run image/result.zarr --level 1 -o cut --steps 'threshold above=90' --levels none").well();
+    let steps = "--steps 'threshold above=60 | label'";
+    // The mask has that shape and no levels; the intensities have levels.
+    let beside = "--mask cut/result.zarr --intensity image/result.zarr";
+    desk.run(&format!("run image/result.zarr --level 1 -o out {steps} {beside}")).well();
+    desk.run(&format!("run image/result.zarr --level 1 -o alone {steps} --mask cut/result.zarr")).well();
+    assert_eq!(desk.answers("out"), desk.answers("alone"));
+    desk.run(&format!("run image/result.zarr -o other {steps} {beside}"))
+        .badly(2, "`mask`")
+        .hints("give an array of the input's shape");
+}
+
+#[test]
 fn a_job_that_is_done_is_left_alone() {
     let desk = desk();
     let job = format!("run blobs.zarr -o out {STEPS}");
