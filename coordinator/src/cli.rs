@@ -131,7 +131,8 @@ pub(crate) enum Command {
         /// The PNG to write
         #[arg(short, long)]
         output: PathBuf,
-        /// Values that are black and white [default: the plane's least and greatest; uint8 as it is]
+        /// Values that are black and white [default: the plane's least and greatest; uint8 as it is,
+        /// masks of 0 and 1 in black and white]
         #[arg(long, value_name = "LO,HI", allow_hyphen_values = true, conflicts_with = "labels")]
         window: Option<String>,
         /// A colour for each number, as for images that say they hold labels; 0 is black

@@ -102,8 +102,8 @@ impl std::fmt::Display for Shading {
 
 /// Writes one plane of the image at `url` to `output`, an 8-bit PNG. Slices along z show y downwards and x to the right,
 /// along y they show z and x, along x they show z and y. Without a window, grey values are windowed to the plane's
-/// finite minimum and maximum, but uint8 is shown as it is, and label images are coloured. A 2-D image is its own slice
-/// 0 along z.
+/// finite minimum and maximum, but uint8 is shown as it is unless it is a mask of 0 and 1, and label images are coloured.
+/// A 2-D image is its own slice 0 along z.
 ///
 /// # Errors
 ///
@@ -176,7 +176,7 @@ async fn is_labels(array: &Array) -> Result<bool> {
 
 /// The values of a plane, kept as what they will be shaded from.
 enum Values {
-    /// Shown as they are: 0 is black and 255 white.
+    /// Shown as they are: 0 is black and 255 white, or 1 where there is nothing else.
     Shades(Vec<u8>),
     Grey(Vec<f64>, Option<Window>),
     Labels(Vec<u64>),
@@ -207,6 +207,11 @@ impl Values {
 
     fn shaded(self) -> (Shading, png::ColorType, Vec<u8>) {
         match self {
+            // A mask, or a plane without anything: as it is, nobody would see it.
+            Self::Shades(mut shades) if shades.iter().all(|v| *v <= 1) => {
+                shades.iter_mut().for_each(|v| *v *= 255);
+                (Shading::Grey { black: 0.0, white: 1.0 }, png::ColorType::Grayscale, shades)
+            }
             Self::Shades(shades) => (Shading::Grey { black: 0.0, white: 255.0 }, png::ColorType::Grayscale, shades),
             Self::Grey(grey, Some(Window { black, white })) => {
                 let pixels = grey.iter().map(|v| shade(*v, black, white)).collect();

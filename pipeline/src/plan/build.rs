@@ -285,13 +285,16 @@ fn choose_block(plan: &Plan, unit: [usize; 3], resources: &Resources) -> Result<
     let roof = roof(plan.extent, unit);
     let mut block: [usize; 3] = std::array::from_fn(|a| unit[a].min(roof[a]));
     fits(block).map_err(|e| {
+        let half = unit.iter().max().map_or(0, |longest| longest / 2);
         let (object, parts) = match plan.images.first() {
-            Some(stored) if stored.spec.shards.is_some() => ("shard", "smaller shards: --shards none, or --chunks 64"),
-            Some(_) => ("output chunk", "smaller chunks, as with --chunks 32"),
-            None => ("input chunk", "an input of smaller chunks"),
+            Some(stored) if stored.spec.shards.is_some() => ("shard", ", or smaller shards: --shards none".to_owned()),
+            // Chunks smaller than that cost more for what is kept of each than they save.
+            Some(_) if half < 32 => ("output chunk", String::new()),
+            Some(_) => ("output chunk", format!(", or smaller chunks, as with --chunks {half}")),
+            None => ("input chunk", ", or an input of smaller chunks".to_owned()),
         };
         let memory = e.hint.clone().unwrap_or_default();
-        e.hint(format!("{memory}, or {parts}; a block is at least one {object}, here {unit:?} voxels"))
+        e.hint(format!("{memory}{parts}; a block is at least one {object}, here {unit:?} voxels"))
     })?;
     loop {
         // The shortest side grows first, so that blocks stay near cubes and their halos small.

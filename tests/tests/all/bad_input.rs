@@ -266,6 +266,15 @@ fn an_image_without_voxels_is_refused() {
 }
 
 #[test]
+fn chunks_proposed_for_little_memory_are_smaller_than_those_there_are() {
+    let desk = Desk::new();
+    Image::new([256, 256, 256], Dtype::U8, 64).write_empty(&desk, "in.zarr");
+    let job = "in.zarr --steps 'gaussian sigma=2' --memory 50MiB --workers 1 --shards none";
+    let large = refused(&desk, &format!("{job} --chunks 256"), "but --memory is 50 MiB");
+    assert!(large.stderr.contains("or smaller chunks, as with --chunks 128"), "{}", large.stderr);
+}
+
+#[test]
 fn too_little_memory_is_told_in_numbers() {
     let desk = Desk::new();
     Image::new([256, 256, 256], Dtype::U8, 64).write_empty(&desk, "in.zarr");
