@@ -302,8 +302,10 @@ impl Job {
         }
         for (index, step) in self.steps.iter().enumerate() {
             read::check_step(step, index).map_err(|fault| fault.under("/steps"))?;
-            let earlier = self.steps[..index].iter().position(|other| other.save.is_some() && other.save == step.save);
-            if let (Some(earlier), Some(name)) = (earlier, &step.save) {
+            let Some(name) = &step.save else { continue };
+            // Some disks take no notice of case.
+            let same = |other: &JobStep| other.save.as_ref().is_some_and(|other| other.eq_ignore_ascii_case(name));
+            if let Some(earlier) = self.steps[..index].iter().position(same) {
                 let message = format!("steps {} and {} both save as {name}", earlier + 1, index + 1);
                 return Err(Fault::new(format!("/steps/{index}/save"), message).hint("give each its own name"));
             }

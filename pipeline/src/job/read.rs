@@ -138,19 +138,19 @@ pub(super) fn check_step(entry: &JobStep, index: usize) -> Result<(), Fault> {
 /// Names of saved images become names of files beside those of the run itself.
 fn check_name(name: &str) -> Result<(), Fault> {
     const TAKEN: [&str; 6] = ["input", "labels", "result", "objects", "contacts", "histogram"];
-    let refuse = |message: String| {
-        Err(Fault::new("/save", message)
-            .hint("a name is letters, digits, `-`, `_` and `.`, and begins with a letter or digit"))
-    };
     let plain = name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    match () {
-        () if !plain || name.len() > 100 => refuse(format!("`save` is {name:?}, which can't be the name of an output")),
-        () if TAKEN.contains(&name) || name.ends_with("-contacts") => {
-            refuse(format!("`save` is {name}, a name that outputs of the run itself have"))
-        }
-        () => Ok(()),
+    // Some disks take no notice of case.
+    let lower = name.to_ascii_lowercase();
+    if !plain || name.len() > 100 {
+        return Err(Fault::new("/save", format!("`save` is {name:?}, which can't be the name of an output"))
+            .hint("a name is letters, digits, `-`, `_` and `.`, and begins with a letter or digit"));
     }
+    if TAKEN.contains(&lower.as_str()) || lower.ends_with("-contacts") {
+        return Err(Fault::new("/save", format!("`save` is {name}, a name that outputs of the run itself have"))
+            .hint("give it a name that says what the image shows"));
+    }
+    Ok(())
 }
 
 /// One step; `name` is what messages call it: `step 2`.

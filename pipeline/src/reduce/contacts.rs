@@ -15,10 +15,7 @@ use crate::{Result, layout};
 /// Names and types of the columns: the two labels, the smaller first, the voxel faces they share, and the pairs of their
 /// voxels that are neighbours. `labels` is the type of the labels.
 pub(crate) fn columns(labels: Dtype) -> Vec<(&'static str, ColumnType)> {
-    let label = match labels {
-        Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 => ColumnType::I64,
-        _ => ColumnType::U64,
-    };
+    let label = ColumnType::of_labels(labels);
     vec![("label_a", label), ("label_b", label), ("faces", ColumnType::U64), ("pairs", ColumnType::U64)]
 }
 
@@ -93,7 +90,7 @@ async fn write_batch(batch: &mut Vec<Contact>, batches: &mut u64, labels: Dtype,
 fn labels_of(dtype: Dtype, keys: impl Iterator<Item = u64>) -> ColumnData {
     // The type has been checked: labels are integers.
     let value = |key: u64| with_dtype!(dtype, T => T::from_key(key).to_i128().unwrap_or(0));
-    match columns(dtype)[0].1 {
+    match ColumnType::of_labels(dtype) {
         ColumnType::I64 => ColumnData::I64(keys.map(|key| value(key) as i64).collect()),
         _ => ColumnData::U64(keys.map(|key| value(key) as u64).collect()),
     }

@@ -57,11 +57,11 @@ pub(super) fn io_failure(doing: Doing, name: &str, error: &io::Error) -> Error {
         K::PermissionDenied => denied(doing, name),
         K::ReadOnlyFilesystem => Error::invalid(format!("can't {verb} {name}: the file system is read-only")),
         K::StorageFull => Error::unavailable(format!("can't {verb} {name}: the disk is full"))
-            .hint("free some space and run the same command again; it goes on where it stopped"),
+            .hint("free some space and run the same command again: a run goes on where it stopped"),
         K::QuotaExceeded => Error::unavailable(format!("can't {verb} {name}: the disk quota is used up"))
-            .hint("free some space and run the same command again; it goes on where it stopped"),
+            .hint("free some space and run the same command again: a run goes on where it stopped"),
         K::FileTooLarge => Error::unavailable(format!("can't {verb} {name}: no file may be so large here"))
-            .hint("raise the limit (ulimit -f) and run the same command again; it goes on where it stopped"),
+            .hint("raise the limit (ulimit -f) and run the same command again: a run goes on where it stopped"),
         K::NotADirectory | K::AlreadyExists if matches!(doing, Doing::Write) => {
             Error::invalid(format!("can't {verb} {name}: a file is in the way of a folder"))
         }

@@ -18,6 +18,16 @@ pub enum ColumnType {
     Bool,
 }
 
+impl ColumnType {
+    /// What labels of a type are in a table.
+    pub fn of_labels(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 => Self::I64,
+            _ => Self::U64,
+        }
+    }
+}
+
 /// One column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -111,14 +121,10 @@ impl Columns {
         use ColumnType::{Bool, F64, I64, U64};
         const AXES: std::ops::Range<usize> = 0..3;
         let axes = AXES.skip(usize::from(planar));
-        let label_type = match label {
-            Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 => I64,
-            _ => U64,
-        };
 
         let mut columns = Vec::new();
         let mut push = |name, kind, measure| columns.push(Column { name, kind, measure });
-        push("label", label_type, Measure::Label);
+        push("label", ColumnType::of_labels(label), Measure::Label);
         push("voxels", U64, Measure::Voxels);
         for axis in axes.clone() {
             push(["centroid_z", "centroid_y", "centroid_x"][axis], F64, Measure::Centroid(axis));
