@@ -10,7 +10,7 @@ use pipeline::publish::{Manifest, Outputs};
 use pipeline::state::State;
 use pipeline::store::{Requests, Store};
 use pipeline::task::Receipt;
-use pipeline::{Error, Result};
+use pipeline::{Error, Result, layout};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -108,7 +108,9 @@ impl fmt::Display for Summary {
             None => writeln!(f, "voxels     {voxels}")?,
         }
         writeln!(f, "answers    {}: {}", self.output, self.outputs.join(", "))?;
-        match self.outputs.iter().find(|o| o.ends_with(".zarr")) {
+        // What the job ends with says more than what it saved on the way.
+        let ends = self.outputs.iter().find(|o| [layout::LABELS, layout::IMAGE].contains(&o.as_str()));
+        match ends.or_else(|| self.outputs.iter().find(|o| o.ends_with(".zarr"))) {
             Some(image) => write!(f, "look at    napari --plugin napari-ome-zarr {}/{image}", self.output),
             None => write!(f, "look at    {}/{}", self.output, self.outputs[0]),
         }
