@@ -8,7 +8,7 @@
 //! Images are numbered: image 0 is the input, image n what step n (from 1) gives, and what op number n (from 0) is given.
 //! A pass runs from one image to another and leaves something at images on its way.
 //!
-//! [`build`] turns a job and what is known of its input into a plan, [`lay`] lays its stages; [`memory`] says what every
+//! [`build`] turns a job and what is known of its input into a plan, `lay` lays its stages; [`memory`] says what every
 //! stage will hold.
 
 pub mod build;

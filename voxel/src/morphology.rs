@@ -3,7 +3,7 @@
 //! A voxel is in the dilation when a seed, a foreground voxel, is near enough to it; it is lost in the erosion when a
 //! background voxel is. For balls and crosses `reach` finds out, exactly and one axis after the other (Meijster,
 //! Roerdink and Hesselink 2000; Felzenszwalb and Huttenlocher 2012), with `near` to say what is near enough; for boxes
-//! it is the extreme of a [window](crate::window).
+//! it is the extreme of a window.
 //!
 //! Left to others: thresholds before, labels after.
 

@@ -1,5 +1,5 @@
 //! From job to plan: what is computed, what is kept of it and under which name, and in which blocks. The stages are laid
-//! by [`super::lay`].
+//! by `lay`.
 
 use serde::{Deserialize, Serialize};
 use voxel::{Dtype, Extent};

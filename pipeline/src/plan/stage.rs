@@ -1,4 +1,4 @@
-//! What stages there are, and what a pass over the voxels leaves on its way. Which of them a job needs is [`super::lay`]'s.
+//! What stages there are, and what a pass over the voxels leaves on its way. Which of them a job needs is the business of `lay`.
 
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +77,7 @@ pub struct Pass {
 pub enum Leaf {
     /// A histogram.
     Count(Count),
-    /// The image itself, as [`Plan::images`] has it.
+    /// The image itself, as [`Plan::images`](super::Plan::images) has it.
     Image(usize),
     /// Labels and rows of each block, for the merge of a `label` or (of the background) a `fill_holes` step.
     Labels {
