@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use pipeline::plan::Plan;
 use pipeline::state::State;
 use pipeline::store::Store;
-use pipeline::task::{Answer, Receipt, Task};
+use pipeline::task::{Answer, Attempt, Receipt, Task};
 use pipeline::{Error, Kind, Result};
 use serde::Serialize;
 
@@ -55,7 +55,7 @@ pub async fn run(
                 progress.stage(&name, units, plan.stage_voxels(index));
                 segments(plan, store, executor, progress, index, &mut timing).await?;
                 let advance = Task::Advance { stage: index, units };
-                state = match attempt(executor, advance, &mut timing.attempts).await? {
+                state = match attempt(&plan.id, executor, advance, &mut timing.attempts).await? {
                     Answer::Advanced(state) => *state,
                     Answer::Done { .. } => return Err(Error::internal("a decision came back as a segment")),
                 };
@@ -95,7 +95,7 @@ async fn segments(
                 let (mut first, mut attempts) = (first, 0);
                 // A receipt may speak of a part only; the rest is sent again.
                 while first < end {
-                    match attempt(&executor, Task::Segment { stage, first, end }, &mut attempts).await? {
+                    match attempt(&plan.id, &executor, Task::Segment { stage, first, end }, &mut attempts).await? {
                         Answer::Done { end: done } if done > first => first = done,
                         _ => return Err(Error::internal("a segment came back without having done anything")),
                     }
@@ -112,13 +112,14 @@ async fn segments(
 
 /// Sends one task, and again where that may help: what is unavailable a few times with growing pauses, an internal
 /// error once, a bad request or bad data never.
-async fn attempt(executor: &Arc<dyn Executor>, task: Task, attempts: &mut u64) -> Result<Answer> {
+async fn attempt(plan: &str, executor: &Arc<dyn Executor>, task: Task, attempts: &mut u64) -> Result<Answer> {
+    let attempt = Attempt { plan: plan.to_owned(), task, deadline: None, not_after: None };
     const PAUSE: Duration = Duration::from_millis(200);
     let mut tries = 0u32;
     loop {
         *attempts += 1;
         tries += 1;
-        let error = match executor.run(task).await {
+        let error = match executor.run(&attempt).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };

@@ -5,7 +5,7 @@ mod local;
 
 use async_trait::async_trait;
 use pipeline::Result;
-use pipeline::task::{Answer, Task};
+use pipeline::task::{Answer, Attempt};
 
 pub use local::Local;
 
@@ -13,7 +13,7 @@ pub use local::Local;
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
     /// Carries out one attempt of one task.
-    async fn run(&self, task: Task) -> Result<Answer>;
+    async fn run(&self, attempt: &Attempt) -> Result<Answer>;
 
     /// Tasks that are worth having under way at once.
     fn in_flight(&self) -> usize;

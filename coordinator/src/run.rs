@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pipeline::array::{Array, Geometry, Pick};
+use pipeline::fence::{Clock, Moment};
 use pipeline::job::Job;
 use pipeline::plan::build::{self, InputImage, Wishes};
 use pipeline::plan::memory::{self, Projection, Resources};
@@ -50,6 +51,14 @@ pub struct Settings {
 /// Cores of this machine.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The clock of this machine.
+fn wall_clock() -> Clock {
+    Clock::new(|| {
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        Moment(since.as_millis() as u64)
+    })
 }
 
 impl Settings {
@@ -253,7 +262,7 @@ async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary> {
         }
     };
     let projection = memory::project(&plan, &settings.resources)?;
-    let worker = Worker::open(store.clone(), Arc::clone(&plan), &settings.resources).await?;
+    let worker = Worker::open(store.clone(), Arc::clone(&plan), &settings.resources, wall_clock()).await?;
     let input = worker.input().clone();
     let executor: Arc<dyn Executor> = Arc::new(Local::new(worker, Arc::clone(&progress)));
     let (state, timings) = dispatch::run(&plan, &store, &executor, &progress).await?;

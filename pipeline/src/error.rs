@@ -30,6 +30,9 @@ pub struct Error {
     /// What would help, where something would: a flag, a key, a command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Unavailable because too much was asked at once: asking for less at a time helps.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub throttled: bool,
 }
 
 /// The result of everything in this crate that can fail.
@@ -37,7 +40,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None }
+        Self { kind, message: message.into(), hint: None, throttled: false }
     }
 
     /// The request can't be carried out as it stands.
@@ -48,6 +51,11 @@ impl Error {
     /// The store or the function can't do it now.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(Kind::Unavailable, message)
+    }
+
+    /// The store or the function can't do so much at once.
+    pub fn throttled(message: impl Into<String>) -> Self {
+        Self { throttled: true, ..Self::unavailable(message) }
     }
 
     /// The data can't be what it claims to be.

@@ -10,6 +10,7 @@ mod buckets;
 mod count;
 mod error;
 mod fault;
+pub mod fence;
 pub mod grid;
 pub mod job;
 pub mod layout;

@@ -26,6 +26,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, WriteMultipart};
 use serde::{Deserialize, Serialize};
 
+use crate::fence::Fence;
 use crate::{Error, Result};
 use failure::{Doing, failure};
 
@@ -51,6 +52,7 @@ pub struct Store {
     url: Arc<str>,
     counters: Arc<Counters>,
     place: Place,
+    fence: Option<Fence>,
 }
 
 /// What kind of place a store is at.
@@ -58,6 +60,8 @@ pub struct Store {
 enum Place {
     /// A file system.
     Disk,
+    /// A bucket, or what behaves like one.
+    Bucket,
     /// A web server, which is read only and lists nothing.
     Web {
         /// Set when the server has sent a whole object where a range was asked for.
@@ -156,7 +160,14 @@ impl Store {
                 "http" | "https" => {
                     let (backend, prefix, url) = web::open(url)?;
                     let place = Place::Web { whole_only: Arc::default() };
-                    return Ok(Store { backend, prefix, url: url.into(), counters: Arc::default(), place });
+                    return Ok(Store {
+                        backend,
+                        prefix,
+                        url: url.into(),
+                        counters: Arc::default(),
+                        place,
+                        fence: None,
+                    });
                 }
                 "s3" | "gs" | "az" => {
                     return Err(Error::invalid(format!("{scheme}:// is not built into this version yet: {url}"))
@@ -176,7 +187,25 @@ impl Store {
             url: path.into(),
             counters: Arc::default(),
             place: Place::Disk,
+            fence: None,
         })
+    }
+
+    /// A store at the root of any backend that behaves like a bucket. `url` is how messages name it.
+    pub fn over(backend: Arc<dyn ObjectStore>, url: &str) -> Store {
+        Store {
+            backend,
+            prefix: Path::default(),
+            url: url.trim_end_matches('/').into(),
+            counters: Arc::default(),
+            place: Place::Bucket,
+            fence: None,
+        }
+    }
+
+    /// The same store, which writes and deletes only as long as `fence` lets it.
+    pub fn fenced(&self, fence: Fence) -> Store {
+        Store { fence: Some(fence), ..self.clone() }
     }
 
     /// The store whose root is `path` below this one's.
@@ -204,16 +233,16 @@ impl Store {
 
     /// True where [`Store::children`] and [`Store::list`] answer; a web server doesn't say what it holds.
     pub fn can_list(&self) -> bool {
-        self.on_disk()
+        !matches!(self.place, Place::Web { .. })
     }
 
     /// Whether objects may be written at all; that each may is seen when it is.
     ///
     /// # Errors
-    /// Invalid on a web server.
+    /// Invalid on a web server, Unavailable when the store's fence is closed.
     pub fn check_writable(&self) -> Result<()> {
         match self.place {
-            Place::Disk => Ok(()),
+            Place::Disk | Place::Bucket => self.fence.as_ref().map_or(Ok(()), Fence::check),
             Place::Web { .. } => {
                 Err(Error::invalid(format!("nothing can be written to {}: http is read only", self.url))
                     .hint("write to a path on a disk"))
@@ -350,7 +379,7 @@ impl Store {
         let name = self.display(key);
         let upload = self.backend.put_multipart(&at).await.map_err(|e| failure(Doing::Write, &name, &e))?;
         let parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-        Ok(Upload { parts, name, counters: Arc::clone(&self.counters), written: 0 })
+        Ok(Upload { parts, name, counters: Arc::clone(&self.counters), written: 0, fence: self.fence.clone() })
     }
 
     /// Deletes an object; one that is not there is no error.
@@ -479,7 +508,7 @@ impl Store {
         let at = self.locate(key)?;
         let read = match &self.place {
             Place::Web { whole_only } => self.get_from_web(&at, range, most, whole_only).await,
-            Place::Disk => self.get_from_backend(&at, range, most).await,
+            Place::Disk | Place::Bucket => self.get_from_backend(&at, range, most).await,
         };
         match read {
             Ok((meta, Some(bytes))) => {
@@ -516,7 +545,7 @@ impl Store {
             return Ok((meta, None));
         }
         let bytes = match self.place {
-            Place::Disk => got.bytes().await?,
+            Place::Disk | Place::Bucket => got.bytes().await?,
             Place::Web { .. } => {
                 let whole = 0..got.range.end - got.range.start;
                 web::collect(got, whole).await?
@@ -621,12 +650,14 @@ pub struct Upload {
     name: String,
     counters: Arc<Counters>,
     written: u64,
+    fence: Option<Fence>,
 }
 
 impl Upload {
     /// Appends bytes; waits while earlier parts are still on their way.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         for part in bytes.chunks(PART_BYTES) {
+            self.fence.as_ref().map_or(Ok(()), Fence::check)?;
             self.parts.wait_for_capacity(PARTS_IN_FLIGHT).await.map_err(|e| failure(Doing::Write, &self.name, &e))?;
             self.parts.write(part);
         }
@@ -636,6 +667,7 @@ impl Upload {
 
     /// Makes the object visible, replacing what was there.
     pub async fn finish(self) -> Result<()> {
+        self.fence.as_ref().map_or(Ok(()), Fence::check)?;
         self.parts.finish().await.map_err(|e| failure(Doing::Write, &self.name, &e))?;
         count(&self.counters.puts, self.written.div_ceil(PART_BYTES as u64).max(1));
         count(&self.counters.bytes_out, self.written);

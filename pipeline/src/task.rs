@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fence::Moment;
 use crate::plan::Plan;
 use crate::record;
 use crate::reduce::Contribution;
@@ -42,6 +43,21 @@ pub enum Task {
         /// Units of the stage, all of which have receipts.
         units: u64,
     },
+}
+
+/// One try at a task, as it is sent to a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The plan the task is of; a worker that has opened another refuses.
+    pub plan: String,
+    /// What to do.
+    pub task: Task,
+    /// The worker starts no unit after it, and answers with what is done by then; none where it may take its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Moment>,
+    /// The worker writes nothing after it; none where a worker can't outlive its coordinator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Moment>,
 }
 
 /// What a worker answers.

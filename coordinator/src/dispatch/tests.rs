@@ -16,9 +16,9 @@ struct Scripted {
 
 #[async_trait]
 impl Executor for Scripted {
-    async fn run(&self, task: Task) -> Result<Answer> {
+    async fn run(&self, sent: &Attempt) -> Result<Answer> {
         *self.attempts.lock().unwrap() += 1;
-        match (self.errors.lock().unwrap().pop_front(), task) {
+        match (self.errors.lock().unwrap().pop_front(), sent.task) {
             (Some(error), _) => Err(error),
             (None, Task::Segment { end, .. }) => Ok(Answer::Done { end }),
             (None, Task::Advance { .. }) => Ok(Answer::Advanced(Box::default())),
@@ -34,7 +34,7 @@ async fn attempts(errors: Vec<Error>) -> (u64, Result<Answer>) {
     let scripted = Arc::new(Scripted { errors: Mutex::new(errors.into()), attempts: Mutex::new(0) });
     let executor: Arc<dyn Executor> = scripted.clone();
     let mut counted = 0;
-    let answer = attempt(&executor, Task::Segment { stage: 0, first: 0, end: 1 }, &mut counted).await;
+    let answer = attempt("plan", &executor, Task::Segment { stage: 0, first: 0, end: 1 }, &mut counted).await;
     assert_eq!(counted, *scripted.attempts.lock().unwrap());
     (counted, answer)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pipeline::Result;
-use pipeline::task::{Answer, Task, Worker};
+use pipeline::task::{Answer, Attempt, Worker};
 
 use super::Executor;
 use crate::progress::Progress;
@@ -24,8 +24,8 @@ impl Local {
 
 #[async_trait]
 impl Executor for Local {
-    async fn run(&self, task: Task) -> Result<Answer> {
-        self.worker.run(task, |unit| self.progress.unit_done(unit)).await
+    async fn run(&self, attempt: &Attempt) -> Result<Answer> {
+        self.worker.run(attempt, |unit| self.progress.unit_done(unit)).await
     }
 
     /// The units of one segment run side by side already; a second segment fills in where the first runs out.

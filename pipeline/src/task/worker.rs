@@ -8,9 +8,10 @@ use tokio::task::JoinSet;
 use voxel::pyramid::Halving;
 use voxel::{Dtype, Extent};
 
-use super::{Answer, Receipt, Task, Written, advance};
+use super::{Answer, Attempt, Receipt, Task, Written, advance};
 use crate::array::{Array, ArraySpec, ChunkCache};
 use crate::count::Partial;
+use crate::fence::{Clock, Fence, Moment};
 use crate::map::{self, Done, labels};
 use crate::op::{Label, Op};
 use crate::plan::memory::{self, BATCH_ROWS, Limits, Projection, Resources};
@@ -23,7 +24,8 @@ use crate::state::State;
 use crate::store::Store;
 use crate::{Error, Result, layout, publish};
 
-/// Carries out the tasks of one plan. Shared by all tasks of a process.
+/// Carries out the tasks of one plan. Clones share everything but the store they write to.
+#[derive(Clone)]
 pub struct Worker {
     pub(crate) store: Store,
     pub(crate) plan: Arc<Plan>,
@@ -32,10 +34,11 @@ pub struct Worker {
     /// What object statistics read, where it is another array than the job's own.
     pub(crate) intensity: Option<Array>,
     pub(crate) cache: ChunkCache,
-    limits: Vec<Limits>,
-    gates: Vec<Gate>,
-    stored: Mutex<HashMap<usize, Array>>,
-    states: Mutex<HashMap<usize, Arc<State>>>,
+    limits: Arc<[Limits]>,
+    gates: Arc<[Gate]>,
+    stored: Arc<Mutex<HashMap<usize, Array>>>,
+    states: Arc<Mutex<HashMap<usize, Arc<State>>>>,
+    clock: Clock,
 }
 
 /// How many units of a stage are worked on at once.
@@ -71,7 +74,7 @@ fn closed(_: tokio::sync::AcquireError) -> Error {
 
 impl Worker {
     /// Opens what the plan reads. `store` is the output.
-    pub async fn open(store: Store, plan: Arc<Plan>, resources: &Resources) -> Result<Self> {
+    pub async fn open(store: Store, plan: Arc<Plan>, resources: &Resources, clock: Clock) -> Result<Self> {
         let Projection { stages, .. } = memory::project(&plan, resources)?;
         let input = Array::open(&plan.input.url, &plan.input.pick).await?;
         let mask = match &plan.mask {
@@ -91,9 +94,10 @@ impl Worker {
             intensity,
             cache: ChunkCache::new(0),
             gates: limits.iter().map(Gate::new).collect(),
-            limits,
-            stored: Mutex::default(),
-            states: Mutex::default(),
+            limits: limits.into(),
+            stored: Arc::default(),
+            states: Arc::default(),
+            clock,
         })
     }
 
@@ -102,23 +106,48 @@ impl Worker {
         &self.input
     }
 
-    /// Carries out a task. `unit_done` hears of every unit that is done, with its number of voxels where it has any.
-    pub async fn run(self: &Arc<Self>, task: Task, unit_done: impl Fn(u64) + Send) -> Result<Answer> {
-        match task {
-            Task::Segment { stage, first, end } => self.segment(stage, first, end, unit_done).await,
-            Task::Advance { stage, units } => advance::advance(self, stage, units).await,
+    /// Carries out an attempt at a task. `unit_done` hears of every unit that is done, with its number of voxels where it
+    /// has any.
+    ///
+    /// # Errors
+    /// Internal when the attempt is of another plan; Unavailable when its time is over; else what a unit failed with.
+    pub async fn run(&self, attempt: &Attempt, unit_done: impl Fn(u64) + Send) -> Result<Answer> {
+        if attempt.plan != self.plan.id {
+            let (theirs, ours) = (&attempt.plan, &self.plan.id);
+            return Err(Error::internal(format!("a task of the plan {theirs} came to a worker of {ours}")));
+        }
+        let mut worker = self.clone();
+        if let Some(not_after) = attempt.not_after {
+            worker.store = self.store.fenced(Fence { clock: self.clock.clone(), not_after });
+        }
+        let worker = Arc::new(worker);
+        match attempt.task {
+            Task::Segment { stage, first, end } => worker.segment(stage, first, end, attempt.deadline, unit_done).await,
+            Task::Advance { stage, units } => advance::advance(&worker, stage, units).await,
         }
     }
 
-    async fn segment(self: &Arc<Self>, stage: usize, first: u64, end: u64, unit_done: impl Fn(u64)) -> Result<Answer> {
+    async fn segment(
+        self: &Arc<Self>,
+        stage: usize,
+        first: u64,
+        end: u64,
+        deadline: Option<Moment>,
+        unit_done: impl Fn(u64),
+    ) -> Result<Answer> {
         if let Some(receipt) = Receipt::read(&self.store, &self.plan, stage, first).await? {
             return Ok(Answer::Done { end: receipt.end });
         }
         // What an earlier stage could afford to keep may be more than there is room for beside this one.
         self.cache.keep(self.limits[stage].cache_bytes as usize);
         let mut running = JoinSet::new();
-        let (mut next, mut done, mut counts) = (first, Vec::new(), Vec::new());
+        let (mut next, mut end, mut done, mut counts) = (first, end, Vec::new(), Vec::new());
         while next < end || !running.is_empty() {
+            // What has begun is finished, so that the receipt speaks of all units up to one. The first always begins: a
+            // segment that never does anything would be sent for ever.
+            if next > first && deadline.is_some_and(|deadline| self.clock.now() >= deadline) {
+                end = next;
+            }
             let units = &self.gates[stage].units;
             tokio::select! {
                 permit = Arc::clone(units).acquire_owned(), if next < end => {
