@@ -40,7 +40,7 @@ pub async fn run(
     executor: &Arc<dyn Executor>,
     progress: &Progress,
 ) -> Result<(State, Vec<StageTiming>)> {
-    let mut state = State { units: plan.grid.units(), ..State::default() };
+    let mut state = plan.first_state();
     let mut timings = Vec::with_capacity(plan.stages.len());
     for index in 0..plan.stages.len() {
         let (started, units) = (Instant::now(), state.units);

@@ -14,6 +14,7 @@ pub mod export;
 pub mod import;
 pub mod info;
 mod lock;
+mod output;
 pub mod progress;
 pub mod pyramid;
 pub mod report;

@@ -282,7 +282,7 @@ pub async fn status(output: &str) -> Result<Status> {
             .hint("name the folder that was given to `voxmill run` with -o")
     })?;
     let mut stages = Vec::new();
-    let mut units = Some(plan.grid.units());
+    let mut units = Some(plan.first_state().units);
     for (i, stage) in plan.stages.iter().enumerate() {
         let state = State::read(&store, &plan, i).await?;
         let mut done = 0;

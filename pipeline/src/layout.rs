@@ -6,8 +6,9 @@
 //! .voxmill/plan.json                                  created once; two plans never share an output
 //! .voxmill/lock                                       held by the one coordinator
 //! .voxmill/receipts/<stage fingerprint>/<first unit>  created once, after the data it speaks of
-//! .voxmill/state/<stage fingerprint>                  what the stage's advance decided
+//! .voxmill/state/<stage fingerprint>                  what was decided before the stage
 //! .voxmill/scratch/<stage fingerprint>/<unit>         one object per unit
+//! .voxmill/given.json                               what an unfinished run took over from the one before it
 //! .voxmill/manifest.json                              what stays of plan and receipts after success
 //! ```
 
@@ -26,6 +27,9 @@ pub const SCRATCH: &str = ".voxmill/scratch";
 /// The manifest of a finished run.
 pub const MANIFEST: &str = ".voxmill/manifest.json";
 
+/// What an unfinished run took over from the one before it.
+pub const GIVEN: &str = ".voxmill/given.json";
+
 /// The label image (an OME-Zarr group).
 pub const LABELS: &str = "labels.zarr";
 /// The image of a job that ends otherwise (an OME-Zarr group).
@@ -39,12 +43,22 @@ pub const HISTOGRAM: &str = "histogram.json";
 /// Provenance.
 pub const RUN_REPORT: &str = "run.json";
 
+/// The receipts of a stage.
+pub fn receipts(stage: &str) -> String {
+    format!("{RECEIPTS}/{stage}")
+}
+
 /// The receipt of a stage's segment that starts at `first`.
 pub fn receipt(stage: &str, first: u64) -> String {
     format!("{RECEIPTS}/{stage}/{first:012}.json")
 }
 
-/// What a stage's advance decided.
+/// The first unit of a receipt of this name.
+pub fn first_of(receipt: &str) -> Option<u64> {
+    receipt.strip_suffix(".json")?.parse().ok()
+}
+
+/// What was decided before a stage.
 pub fn state(stage: &str) -> String {
     format!("{STATES}/{stage}.json")
 }
@@ -69,10 +83,16 @@ pub fn digest(stage: &str) -> String {
     format!("{SCRATCH}/{stage}/digest")
 }
 
+/// The versions of what a stage has read.
+pub fn reads(stage: &str) -> String {
+    format!("{SCRATCH}/{stage}/reads.json")
+}
+
 /// The array of an image that is kept for later stages only (before a barrier, where that is cheaper than computing it
-/// again, and after the labels of a step have been merged).
-pub fn scratch_image(plan: &str, image: usize) -> String {
-    format!("{SCRATCH}/{plan}/image-{image}")
+/// again, and after the labels of a step have been merged). Its chunks depend on the blocks.
+pub fn scratch_image(image: &str, block: [usize; 3]) -> String {
+    let [z, y, x] = block;
+    format!("{SCRATCH}/image-{image}-{z}x{y}x{x}")
 }
 
 /// Working files of a unit that did not fit in memory; gone when the unit is done.

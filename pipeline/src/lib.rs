@@ -23,6 +23,8 @@ mod record;
 pub mod reduce;
 mod rows;
 mod scratch;
+pub mod sources;
+pub mod stale;
 pub mod state;
 pub mod step;
 pub mod store;

@@ -379,7 +379,14 @@ impl Store {
         let name = self.display(key);
         let upload = self.backend.put_multipart(&at).await.map_err(|e| failure(Doing::Write, &name, &e))?;
         let parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-        Ok(Upload { parts, name, counters: Arc::clone(&self.counters), written: 0, fence: self.fence.clone() })
+        Ok(Upload {
+            parts,
+            name,
+            counters: Arc::clone(&self.counters),
+            written: 0,
+            crc32c: 0,
+            fence: self.fence.clone(),
+        })
     }
 
     /// Deletes an object; one that is not there is no error.
@@ -425,6 +432,16 @@ impl Store {
         Ok(entries)
     }
 
+    /// Every object below the folder `prefix` with its version.
+    pub async fn versions(&self, prefix: &str) -> Result<Vec<(String, Version)>> {
+        let at = self.locate_folder(prefix)?;
+        self.check_listable()?;
+        let found: Result<Vec<ObjectMeta>, _> = self.backend.list(Some(&at)).try_collect().await;
+        let found = found.map_err(|e| failure(Doing::List, &self.display(prefix), &e))?;
+        count(&self.counters.lists, 1 + found.len() as u64 / 1000);
+        Ok(found.iter().filter_map(|meta| Some((self.key_of(&meta.location)?, self.version(meta)))).collect())
+    }
+
     /// What lies directly below the folder `prefix` (the root when empty). Nothing there gives an empty answer.
     pub async fn children(&self, prefix: &str) -> Result<Children> {
         let at = self.locate_folder(prefix)?;
@@ -457,6 +474,11 @@ impl Store {
     /// True when the object is there.
     pub async fn exists(&self, key: &str) -> Result<bool> {
         Ok(self.head(key).await?.is_some())
+    }
+
+    /// Bytes of an object, if it is there.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>> {
+        Ok(self.head(key).await?.map(|meta| meta.size))
     }
 
     /// True when the root itself is an object: a file where a folder was expected.
@@ -650,7 +672,17 @@ pub struct Upload {
     name: String,
     counters: Arc<Counters>,
     written: u64,
+    crc32c: u32,
     fence: Option<Fence>,
+}
+
+/// What was uploaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Length of the object.
+    pub bytes: u64,
+    /// CRC-32C of its bytes.
+    pub crc32c: u32,
 }
 
 impl Upload {
@@ -662,16 +694,17 @@ impl Upload {
             self.parts.write(part);
         }
         self.written += bytes.len() as u64;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
         Ok(())
     }
 
     /// Makes the object visible, replacing what was there.
-    pub async fn finish(self) -> Result<()> {
+    pub async fn finish(self) -> Result<Uploaded> {
         self.fence.as_ref().map_or(Ok(()), Fence::check)?;
         self.parts.finish().await.map_err(|e| failure(Doing::Write, &self.name, &e))?;
         count(&self.counters.puts, self.written.div_ceil(PART_BYTES as u64).max(1));
         count(&self.counters.bytes_out, self.written);
-        Ok(())
+        Ok(Uploaded { bytes: self.written, crc32c: self.crc32c })
     }
 
     /// Gives up and cleans away what was sent.

@@ -8,20 +8,23 @@
 mod advance;
 mod worker;
 
-use std::collections::BTreeMap;
-
+use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use crate::fence::Moment;
 use crate::plan::Plan;
 use crate::record;
 use crate::reduce::Contribution;
+use crate::sources::Versions;
 use crate::state::State;
-use crate::store::{Store, Version};
+use crate::store::Store;
 use crate::{Result, layout};
 
 pub(crate) use worker::Gate;
 pub use worker::Worker;
+
+/// Receipts that are read at once.
+const RECEIPTS_IN_FLIGHT: usize = 32;
 
 /// One piece of work for a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,6 +87,13 @@ pub struct Written {
     pub crc32c: u32,
 }
 
+impl Written {
+    /// What is written when these bytes are.
+    pub(crate) fn of(key: impl Into<String>, bytes: &[u8]) -> Self {
+        Self { key: key.into(), bytes: bytes.len() as u64, crc32c: crc32c::crc32c(bytes) }
+    }
+}
+
 /// The last thing a task writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -99,8 +109,8 @@ pub struct Receipt {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub written: Vec<Written>,
     /// Objects of the input, and the version that was read; those of a mask or of intensities begin with that word.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub read: BTreeMap<String, Version>,
+    #[serde(default, skip_serializing_if = "Versions::is_empty")]
+    pub read: Versions,
     /// Chunks that were not there and read as fill value.
     #[serde(default)]
     pub missing_chunks: u64,
@@ -126,6 +136,23 @@ impl Receipt {
             return Err(record::unusable(store, &key, "it is the receipt of something else"));
         }
         Ok(Some(receipt))
+    }
+
+    /// Reads all receipts of a stage that are there, those that nobody needs any more included.
+    ///
+    /// # Errors
+    /// Data when one can't be read.
+    pub async fn list(store: &Store, plan: &Plan, stage: usize) -> Result<Vec<Self>> {
+        let folder = layout::receipts(&plan.stages[stage].fingerprint);
+        let found = store.list(&folder).await?;
+        let reads =
+            found.iter().filter_map(|entry| entry.key.strip_prefix(&format!("{folder}/")).and_then(layout::first_of));
+        let reads: Vec<_> = reads.map(|first| Self::read(store, plan, stage, first)).collect();
+        futures::stream::iter(reads)
+            .buffered(RECEIPTS_IN_FLIGHT)
+            .try_filter_map(|found| async { Ok(found) })
+            .try_collect()
+            .await
     }
 
     /// Writes the receipt; one that is already there says the same.
