@@ -164,12 +164,8 @@ impl Taking<'_> {
         if new.given.is_empty() {
             self.progress.say("going on from the stages that an earlier run left here");
         } else {
-            let names: Vec<&str> = new
-                .given
-                .images
-                .iter()
-                .filter_map(|image| Some(new.stored(*image)?.groups.first()?.as_str()))
-                .collect();
+            let groups = |image: &usize| new.stored(*image).map(|stored| stored.groups.join(", "));
+            let names: Vec<String> = new.given.images.iter().filter_map(groups).collect();
             self.progress.say(&format!("going on from what an earlier run left here: {}", names.join(", ")));
             publish::clean(store).await?;
             publish::hand_over(store, &old, &new).await?;

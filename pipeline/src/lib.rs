@@ -29,5 +29,6 @@ pub mod state;
 pub mod step;
 pub mod store;
 pub mod task;
+pub mod verify;
 
 pub use error::{Error, Kind, Result};

@@ -143,7 +143,7 @@ pub(crate) fn beside(plan: &Plan, pass: &Pass) -> Option<Beside> {
 }
 
 /// Runs one op; where there is a mask, what lies outside is background before and after it.
-fn apply(
+pub(crate) fn apply(
     plan: &Plan,
     op: &Op,
     number: usize,

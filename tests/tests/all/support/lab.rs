@@ -131,6 +131,11 @@ impl Lab {
         self.folder.path().join(name)
     }
 
+    /// The folder of the image.
+    pub(crate) fn input(&self) -> PathBuf {
+        self.path("input.zarr")
+    }
+
     /// A job on the image, from its steps on one line. Its output is written in `chunks`, without shards.
     pub(crate) fn job(&self, steps: &str, chunks: [usize; 3]) -> Job {
         let mut job = Job::new(self.path("input.zarr").to_string_lossy());
