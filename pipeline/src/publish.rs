@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::array::{ArraySpec, Group, METADATA_KEYS};
+use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, Stored};
 use crate::record;
 use crate::reduce::table;
@@ -151,6 +152,7 @@ pub async fn fold(store: &Store, plan: &Plan, units: &[u64], keep: bool) -> Resu
     let state = state.ok_or_else(|| Error::internal("a finished run lacks its last state"))?;
     let manifest = Manifest { plan: plan.clone(), state, written, kept: keep };
     store.put(layout::MANIFEST, record::json(&manifest)?).await?;
+    Checkpoint::forget(store).await?;
     if !keep {
         for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES] {
             store.delete_prefix(prefix).await?;
@@ -223,6 +225,8 @@ pub async fn withdraw(store: &Store, plan: &Plan) -> Result<()> {
 
 /// Removes the run's own state, but for the lock, which its holder still has.
 pub async fn clean(store: &Store) -> Result<()> {
+    // First: a checkpoint without its receipts would be believed.
+    Checkpoint::forget(store).await?;
     for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES] {
         store.delete_prefix(prefix).await?;
     }

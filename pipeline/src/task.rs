@@ -6,6 +6,7 @@
 //! speaks of is there too.
 
 mod advance;
+mod name;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::state::State;
 use crate::store::{Store, Version};
 use crate::{Result, layout};
 
+pub use name::TaskName;
 pub(crate) use worker::Gate;
 pub use worker::Worker;
 
@@ -128,9 +130,10 @@ impl Receipt {
         Ok(Some(receipt))
     }
 
-    /// Writes the receipt; one that is already there says the same.
-    async fn write(&self, store: &Store) -> Result<()> {
-        store.put_new(&layout::receipt(&self.stage, self.first), record::json(self)?).await?;
-        Ok(())
+    /// Writes the receipt, and says where the one that stands ends: another attempt may have left one already, for more
+    /// units or for fewer.
+    async fn write(self, store: &Store) -> Result<u64> {
+        let key = layout::receipt(&self.stage, self.first);
+        Ok(record::create(store, &key, self).await?.end)
     }
 }
