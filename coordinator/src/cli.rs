@@ -24,8 +24,8 @@ const EXAMPLES: &str = "Examples:
   voxmill run scan.zarr --steps 'median size=3 | threshold method=otsu | label connectivity=26 min_voxels=50'
   voxmill run job.toml --workers 8 --memory 4GiB
 
-Exit codes: 0 done, 1 internal error, 2 invalid request, 4 store unavailable or disk full, 5 bad data,
-130 interrupted (the same command resumes).";
+Exit codes: 0 done, 1 internal error, 2 invalid request or out of memory, 3 tasks failed for reasons of several kinds,
+4 store unavailable or disk full, 5 bad data, 130 interrupted. After 3, 4 and 130 the same command resumes.";
 
 const SLICE_EXAMPLES: &str = "Examples:
   voxmill slice scan.zarr -o middle.png
@@ -390,6 +390,9 @@ pub(crate) struct How {
     /// output's
     #[arg(long)]
     pub(crate) into_input: bool,
+    /// Go on with a stage until more than N of its tasks have failed for good; the run then stops at the stage's end
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) max_failures: usize,
     /// Say nothing but errors
     #[arg(long, short)]
     pub(crate) quiet: bool,

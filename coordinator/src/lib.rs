@@ -14,6 +14,8 @@ pub mod export;
 pub mod import;
 pub mod info;
 mod lock;
+mod machine;
+mod memory;
 pub mod progress;
 pub mod pyramid;
 pub mod report;
@@ -29,6 +31,7 @@ use clap::Parser;
 /// The program: everything but the process itself.
 pub fn main() -> ExitCode {
     keep_memory_tight();
+    memory::explain_when_it_is_out();
     exit::hush_broken_pipes();
     let cli = cli::Cli::parse();
     tracing_subscriber::fmt()

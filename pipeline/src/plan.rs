@@ -33,7 +33,7 @@ use crate::reduce::Contributor;
 use crate::store::Store;
 use crate::{Error, Result};
 
-pub use stage::{Count, Leaf, Pass, Round, Stage, StageKind};
+pub use stage::{Count, Leaf, Pass, Round, SEGMENT_SECONDS, Stage, StageKind};
 
 /// The version of the plan's own form; a worker refuses any other.
 pub const FORMAT: u32 = 2;
