@@ -21,10 +21,11 @@ use pipeline::task::Worker;
 use pipeline::{Error, Kind, Result, layout};
 
 use crate::cli::How;
-use crate::dispatch;
+use crate::dispatch::{self, Dispatch};
 use crate::executor::{Executor, Local};
 use crate::exit::Stop;
 use crate::lock::Lock;
+use crate::machine;
 use crate::output::{Taken, Taking};
 use crate::progress::Progress;
 use crate::report::{self, Summary};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub keep: bool,
     /// Put the labels into the input, too.
     pub into_input: bool,
+    /// Tasks of a stage that may fail before the run stops.
+    pub failures_most: usize,
     /// Say nothing.
     pub quiet: bool,
 }
@@ -56,8 +59,11 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The lease of a coordinator where a lock guards the output.
+const FIRST_LEASE: u64 = 1;
+
 /// The clock of this machine.
-fn wall_clock() -> Clock {
+pub(crate) fn wall_clock() -> Clock {
     Clock::new(|| {
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         Moment(since.as_millis() as u64)
@@ -88,6 +94,7 @@ impl Settings {
             overwrite: how.overwrite,
             keep: how.keep,
             into_input: how.into_input,
+            failures_most: how.max_failures,
             quiet: how.quiet,
         })
     }
@@ -253,17 +260,21 @@ pub async fn run(job: &Job, settings: &Settings) -> Result<Summary, Stop> {
 }
 
 /// Runs `work` until it is done or the user presses Ctrl-C.
-pub(crate) async fn until_interrupted<T>(work: impl Future<Output = Result<T>>, then: &str) -> Result<T, Stop> {
+pub(crate) async fn until_interrupted<T, E: Into<Stop>>(
+    work: impl Future<Output = Result<T, E>>,
+    then: &str,
+) -> Result<T, Stop> {
     tokio::select! {
-        done = work => Ok(done?),
+        done = work => done.map_err(Into::into),
         _ = tokio::signal::ctrl_c() => Err(Stop::Interrupted(then.to_owned())),
     }
 }
 
-async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary> {
+async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary, Stop> {
     let started = Instant::now();
     let progress = Arc::new(Progress::new(settings.quiet));
     let mut planned = planned(job, settings).await?;
+    machine::check_room(&planned.projection)?;
     let beside = match settings.into_input {
         true => {
             let folder = planned.output.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -295,15 +306,41 @@ async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary> {
     let worker = Worker::open(store.clone(), Arc::clone(&plan), &settings.resources, wall_clock()).await?;
     let sources = worker.sources().clone();
     let executor: Arc<dyn Executor> = Arc::new(Local::new(worker, Arc::clone(&progress)));
-    let (state, timings) = dispatch::run(&plan, &store, &executor, &progress).await?;
+    let clock = wall_clock();
+    let ended = dispatch::run(&Dispatch {
+        plan: &plan,
+        store: &store,
+        executor: &executor,
+        progress: &progress,
+        clock: &clock,
+        lease: FIRST_LEASE,
+        failures_most: settings.failures_most,
+        seed: clock.now().0 ^ u64::from(std::process::id()) << 32,
+    })
+    .await;
+    let requests = || (store.requests(), sources.input.store().requests());
+    let state = match ended.state {
+        Ok(state) => state,
+        Err(error) => {
+            let report = report::unfinished(&plan, &ended.stages, &projection, requests(), &ended.failed);
+            // Why it failed is known, and may be why this can't be written either.
+            if let Err(error) = publish::write_report(&store, &report).await {
+                tracing::info!(error = error.message, "no report was written");
+            }
+            return Err(match settings.failures_most > 0 && !ended.failed.is_empty() {
+                true => Stop::Tasks { output: store.url().to_owned(), failed: ended.failed },
+                false => error.into(),
+            });
+        }
+    };
+    let timings = ended.stages;
     if state.all_missing(&plan) {
         progress.say(&format!("warning: not one chunk of {} is there; every voxel is its fill value", plan.input.url));
     }
     let units: Vec<u64> = timings.iter().map(|t| t.units).collect();
     let seconds = started.elapsed().as_secs_f64();
     let summary = Summary::of(&plan, &state, &planned.output, Some(seconds));
-    let requests = (store.requests(), sources.input.store().requests());
-    publish::write_report(&store, &report::provenance(&plan, &summary, &timings, &projection, requests)).await?;
+    publish::write_report(&store, &report::provenance(&plan, &summary, &timings, &projection, requests())).await?;
     let manifest = publish::fold(&store, &plan, &units, &sources, settings.keep).await?;
     if manifest.contents.is_none() && sources.input.store().can_list() {
         progress

@@ -7,6 +7,7 @@
 //! .voxmill/lock                                       held by the one coordinator
 //! .voxmill/receipts/<stage fingerprint>/<first unit>  created once, after the data it speaks of
 //! .voxmill/state/<stage fingerprint>                  what was decided before the stage
+//! .voxmill/checkpoint/<lease>.json                    how far the run is; written over every few seconds
 //! .voxmill/scratch/<stage fingerprint>/<unit>         one object per unit
 //! .voxmill/given.json                               what an unfinished run took over from the one before it
 //! .voxmill/manifest.json                              what stays of plan and receipts after success
@@ -24,6 +25,8 @@ pub const RECEIPTS: &str = ".voxmill/receipts";
 pub const STATES: &str = ".voxmill/state";
 /// All scratch objects.
 pub const SCRATCH: &str = ".voxmill/scratch";
+/// All checkpoints.
+pub const CHECKPOINTS: &str = ".voxmill/checkpoint";
 /// The manifest of a finished run.
 pub const MANIFEST: &str = ".voxmill/manifest.json";
 
@@ -63,14 +66,20 @@ pub fn state(stage: &str) -> String {
     format!("{STATES}/{stage}.json")
 }
 
+/// How far the coordinator with this lease is.
+pub fn checkpoint(lease: u64) -> String {
+    format!("{CHECKPOINTS}/{lease:012}.json")
+}
+
 /// The scratch object of a stage's unit.
 pub fn scratch(stage: &str, unit: u64) -> String {
     format!("{SCRATCH}/{stage}/{unit:012}")
 }
 
-/// The partial histogram of a stage's segment that starts at `first`.
-pub fn tally(stage: &str, first: u64) -> String {
-    format!("{SCRATCH}/{stage}/tally-{first:012}")
+/// The partial histogram of units `first..end` of a stage. Two attempts at a segment may end at different units, and
+/// the receipt of only one of them stands: the end is in the key, so that neither writes over what the other counted.
+pub fn tally(stage: &str, first: u64, end: u64) -> String {
+    format!("{SCRATCH}/{stage}/tally-{first:012}-{end:012}")
 }
 
 /// Which contributors' rows fall into which range of a ranking stage.

@@ -7,6 +7,7 @@
 
 pub mod array;
 mod buckets;
+pub mod checkpoint;
 mod count;
 mod error;
 mod fault;

@@ -37,7 +37,7 @@ use crate::store::Store;
 use crate::{Error, Result};
 
 pub use given::Given;
-pub use stage::{Count, Leaf, Pass, Round, Stage, StageKind};
+pub use stage::{Count, Leaf, Pass, Round, SEGMENT_SECONDS, Stage, StageKind};
 
 /// The version of the plan's own form; a worker refuses any other.
 pub const FORMAT: u32 = 3;
@@ -224,9 +224,14 @@ impl Plan {
         serde_json::from_slice(&object.bytes).map(Some).map_err(unusable)
     }
 
-    /// Writes the plan to its output unless one is there; false when one is.
+    /// Writes the plan to its output unless one is there; false when another one is.
     pub async fn create(&self, store: &Store) -> Result<bool> {
-        store.put_new(layout::PLAN, crate::record::json(self)?).await
+        let json = crate::record::json(self)?;
+        if store.put_new(layout::PLAN, json.clone()).await? {
+            return Ok(true);
+        }
+        // The store may have written ours and lost the reply to that.
+        Ok(store.get(layout::PLAN).await?.is_some_and(|object| object.bytes == json))
     }
 
     /// The tree of the label merge.

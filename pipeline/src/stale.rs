@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use voxel::{Extent, Region};
 
+use crate::checkpoint::Checkpoint;
 use crate::grid::{coordinates, number};
 use crate::plan::{Leaf, Pass, Plan, StageKind};
 use crate::sources::{Sources, Versions};
@@ -79,6 +80,10 @@ pub async fn find(store: &Store, plan: &Plan, sources: &Sources, now: &Versions)
 
 /// Takes receipts back, the last stage's first: whatever stops this, what is left is found stale again.
 pub async fn take_back(store: &Store, plan: &Plan, stale: &Stale) -> Result<()> {
+    if !stale.is_empty() {
+        // It would still claim what is taken back.
+        Checkpoint::forget(store).await?;
+    }
     for (stage, segments) in stale.iter().rev() {
         store.delete(&plan.state_key(*stage)).await?;
         for first in segments {

@@ -53,6 +53,8 @@ pub struct Store {
     counters: Arc<Counters>,
     place: Place,
     fence: Option<Fence>,
+    /// Where objects are looked for that are not here, but for the one that is to be hidden.
+    below: Option<Arc<(Store, String)>>,
 }
 
 /// What kind of place a store is at.
@@ -167,6 +169,7 @@ impl Store {
                         counters: Arc::default(),
                         place,
                         fence: None,
+                        below: None,
                     });
                 }
                 "s3" | "gs" | "az" => {
@@ -188,6 +191,7 @@ impl Store {
             counters: Arc::default(),
             place: Place::Disk,
             fence: None,
+            below: None,
         })
     }
 
@@ -200,7 +204,14 @@ impl Store {
             counters: Arc::default(),
             place: Place::Bucket,
             fence: None,
+            below: None,
         }
+    }
+
+    /// `upper` with this store beneath it: what `upper` doesn't have is read from here, but for the object `hidden`. This
+    /// store is never written to. Lists and children are those of `upper` alone.
+    pub fn beneath(&self, upper: Store, hidden: String) -> Store {
+        Store { below: Some(Arc::new((self.clone(), hidden))), ..upper }
     }
 
     /// The same store, which writes and deletes only as long as `fence` lets it.
@@ -214,7 +225,14 @@ impl Store {
     /// Invalid when `path` is empty, absolute, or leaves the root.
     pub fn child(&self, path: &str) -> Result<Store> {
         let prefix = self.locate(path)?;
-        Ok(Store { prefix, url: self.display(path).into(), ..self.clone() })
+        let below = match self.below.as_deref() {
+            Some((store, hidden)) => {
+                let hidden = hidden.strip_prefix(path).and_then(|key| key.strip_prefix('/')).unwrap_or_default();
+                Some(Arc::new((store.child(path)?, hidden.to_owned())))
+            }
+            None => None,
+        };
+        Ok(Store { prefix, url: self.display(path).into(), below, ..self.clone() })
     }
 
     /// The store one level up and this root's name in it; `None` at the top.
@@ -526,7 +544,19 @@ impl Store {
         Ok(())
     }
 
+    /// The store beneath, where `key` is not hidden in it.
+    fn below(&self, key: &str) -> Option<&Store> {
+        self.below.as_deref().filter(|(_, hidden)| hidden != key).map(|(store, _)| store)
+    }
+
     async fn get_with(&self, key: &str, range: Option<GetRange>, most: u64) -> Result<Option<Object>> {
+        match (self.get_here(key, range.clone(), most).await?, self.below(key)) {
+            (None, Some(below)) => Box::pin(below.get_with(key, range, most)).await,
+            (found, _) => Ok(found),
+        }
+    }
+
+    async fn get_here(&self, key: &str, range: Option<GetRange>, most: u64) -> Result<Option<Object>> {
         let at = self.locate(key)?;
         let read = match &self.place {
             Place::Web { whole_only } => self.get_from_web(&at, range, most, whole_only).await,
@@ -620,7 +650,10 @@ impl Store {
         count(&self.counters.gets, 1);
         match self.backend.head(&at).await {
             Ok(meta) => Ok(Some(meta)),
-            Err(e) if failure::is_not_found(&e) => Ok(None),
+            Err(e) if failure::is_not_found(&e) => match self.below(key) {
+                Some(below) => Box::pin(below.head(key)).await,
+                None => Ok(None),
+            },
             Err(e) => Err(failure(Doing::Read, &self.display(key), &e)),
         }
     }

@@ -6,6 +6,7 @@
 //! speaks of is there too.
 
 mod advance;
+mod name;
 mod worker;
 
 use futures::{StreamExt, TryStreamExt};
@@ -20,6 +21,7 @@ use crate::state::State;
 use crate::store::Store;
 use crate::{Result, layout};
 
+pub use name::TaskName;
 pub(crate) use worker::Gate;
 pub use worker::Worker;
 
@@ -92,6 +94,11 @@ impl Written {
     pub(crate) fn of(key: impl Into<String>, bytes: &[u8]) -> Self {
         Self { key: key.into(), bytes: bytes.len() as u64, crc32c: crc32c::crc32c(bytes) }
     }
+
+    /// Whether these bytes are those that were written.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        (self.bytes, self.crc32c) == (bytes.len() as u64, crc32c::crc32c(bytes))
+    }
 }
 
 /// The last thing a task writes.
@@ -155,9 +162,10 @@ impl Receipt {
             .await
     }
 
-    /// Writes the receipt; one that is already there says the same.
-    async fn write(&self, store: &Store) -> Result<()> {
-        store.put_new(&layout::receipt(&self.stage, self.first), record::json(self)?).await?;
-        Ok(())
+    /// Writes the receipt, and says where the one that stands ends: another attempt may have left one already, for more
+    /// units or for fewer.
+    async fn write(self, store: &Store) -> Result<u64> {
+        let key = layout::receipt(&self.stage, self.first);
+        Ok(record::create(store, &key, self).await?.end)
     }
 }

@@ -45,7 +45,13 @@ pub struct Verified {
 }
 
 /// Reads every object of a finished run and compares it with what was written.
-pub async fn objects(store: &Store, manifest: &Manifest, verified: &mut Verified) -> Result<()> {
+pub async fn objects(
+    store: &Store,
+    manifest: &Manifest,
+    verified: &mut Verified,
+    done: impl Fn(u64, u64),
+) -> Result<()> {
+    let count = (manifest.documents.len() + manifest.written.len()) as u64;
     let all = manifest.documents.iter().chain(&manifest.written);
     let mut checks = stream::iter(all.map(|written| check(store, written))).buffered(OBJECTS_IN_FLIGHT);
     while let Some(checked) = checks.next().await {
@@ -54,6 +60,7 @@ pub async fn objects(store: &Store, manifest: &Manifest, verified: &mut Verified
             Err(fault) => verified.faults.push(fault),
         }
         verified.objects += 1;
+        done(verified.objects, count);
     }
     Ok(())
 }
@@ -109,11 +116,13 @@ impl<'a> Windows<'a> {
         &self,
         count: u64,
         mut random: impl FnMut(u64) -> u64,
-        mut done: impl FnMut(),
+        done: impl Fn(u64, u64),
         verified: &mut Verified,
     ) -> Result<()> {
         let plan = &self.manifest.plan;
-        for stored in plan.images.iter().filter(|stored| !stored.groups.is_empty()) {
+        let images: Vec<&Stored> = plan.images.iter().filter(|stored| !stored.groups.is_empty()).collect();
+        let all = count * images.iter().filter(|stored| self.out_of_reach(stored).is_none()).count() as u64;
+        for stored in images {
             let name = stored.groups.join(", ");
             if let Some(why) = self.out_of_reach(stored) {
                 verified.left_out.push(format!("{name}: {why}"));
@@ -126,7 +135,7 @@ impl<'a> Windows<'a> {
                 }
                 verified.windows += 1;
                 verified.voxels += window.voxels() as u64;
-                done();
+                done(verified.windows, all);
             }
         }
         Ok(())

@@ -6,7 +6,7 @@
 
 use super::build::{self, Wishes};
 use super::memory::Resources;
-use super::{Count, Leaf, Pass, Plan, Round, Rows, Stage, StageKind, Stored, TableId, hash};
+use super::{Count, Leaf, Pass, Plan, Round, Rows, SEGMENT_SECONDS, Stage, StageKind, Stored, TableId, hash};
 use crate::array::GroupKind;
 use crate::job::Percentiles;
 use crate::op::{Choice, Op};
@@ -230,7 +230,6 @@ fn spilling_is_cheaper(ops: &[Op], dtype: Dtype, later: usize) -> bool {
 
 /// Units of a segment: about half a minute of work, but at least four segments for each thread.
 fn segment(plan: &Plan, kind: &StageKind, resources: &Resources) -> u64 {
-    const SECONDS: f64 = 30.0;
     let voxels = plan.grid.largest().iter().product::<usize>() as f64;
     let (seconds_per_unit, units) = match kind {
         StageKind::Map(pass) => {
@@ -259,6 +258,6 @@ fn segment(plan: &Plan, kind: &StageKind, resources: &Resources) -> u64 {
         }
         StageKind::Publish => return 1,
     };
-    let long = (SECONDS / seconds_per_unit).max(1.0) as u64;
+    let long = (SEGMENT_SECONDS / seconds_per_unit).max(1.0) as u64;
     long.min(units.div_ceil(4 * resources.threads as u64))
 }

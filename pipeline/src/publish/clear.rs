@@ -4,6 +4,7 @@
 use super::manifest::TakenOver;
 use super::{Manifest, Outputs};
 use crate::array::METADATA_KEYS;
+use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, Stored};
 use crate::store::Store;
 use crate::{Result, layout, record};
@@ -66,6 +67,8 @@ pub async fn withdraw(store: &Store, plan: &Plan) -> Result<()> {
 
 /// Removes the run's own state, but for the lock, which its holder still has.
 pub async fn clean(store: &Store) -> Result<()> {
+    // First: a checkpoint without its receipts would be believed.
+    Checkpoint::forget(store).await?;
     for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES] {
         store.delete_prefix(prefix).await?;
     }
@@ -95,6 +98,8 @@ pub async fn reopen(store: &Store, manifest: &Manifest) -> Result<()> {
     for file in &Outputs::of(&manifest.plan).files {
         store.delete(file).await?;
     }
+    // What it says is done is not all done any more.
+    Checkpoint::forget(store).await?;
     store.delete(layout::MANIFEST).await
 }
 

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Checkpoint;
 use crate::plan::Plan;
 use crate::sources::{Sources, Versions, name_of};
 use crate::state::State;
@@ -105,8 +106,9 @@ pub async fn fold(store: &Store, plan: &Plan, units: &[u64], sources: &Sources, 
     let contents = now.filter(|now| stale::is_current(&read, now, sources, plan)).map(|now| name_of(&now));
     let manifest = Manifest { plan: plan.clone(), state, written, documents, read, contents, kept: keep };
     store.put(layout::MANIFEST, record::json(&manifest)?).await?;
-    if !keep {
-        super::clean(store).await?;
+    match keep {
+        true => Checkpoint::forget(store).await?,
+        false => super::clean(store).await?,
     }
     Ok(manifest)
 }

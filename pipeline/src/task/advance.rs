@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::{Answer, Receipt, Worker};
 use crate::count;
 use crate::plan::{Count, Leaf, Pass, Round, Rows, StageKind, TableId};
-use crate::record::json;
+use crate::record;
 use crate::reduce::{Contribution, rank};
 use crate::scratch::{Reader, Tag, Writer, decode_u64s};
 use crate::sources::Versions;
@@ -30,7 +30,7 @@ pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result
     if let StageKind::Map(pass) = &plan.stages[stage].kind
         && pass.counts().next().is_some()
     {
-        let keys: Vec<String> = receipts.iter().map(|r| layout::tally(fingerprint, r.first)).collect();
+        let keys: Vec<String> = receipts.iter().map(|r| layout::tally(fingerprint, r.first, r.end)).collect();
         let joined = count::join(store, plan, pass, &before, &keys).await?;
         let mut out = Writer::create(store, &layout::digest(fingerprint)).await?;
         for (i, partial) in joined.iter().enumerate() {
@@ -44,7 +44,11 @@ pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result
     }
     state.units = units_of(worker, stage + 1, &mut state).await?;
 
-    store.put_new(&plan.state_key(stage), json(&state)?).await?;
+    let key = plan.state_key(stage);
+    let stands = record::create(store, &key, state.clone()).await?;
+    if stands != state {
+        return Err(Error::internal(format!("{} was decided differently before", store.display(&key))));
+    }
     Ok(Answer::Advanced(Box::new(state)))
 }
 
@@ -59,7 +63,7 @@ async fn note_versions(worker: &Worker, stage: usize, receipts: &[Receipt]) -> R
         return Ok(());
     }
     let fingerprint = &plan.stages[stage].fingerprint;
-    store.put(&layout::reads(fingerprint), json(&read)?).await?;
+    store.put(&layout::reads(fingerprint), record::json(&read)?).await?;
     for earlier in plan.stages[..stage].iter().filter(|earlier| matches!(earlier.kind, StageKind::Map(_))) {
         if let Some(earlier) = stale::read_by(store, &earlier.fingerprint).await? {
             stale::join(&mut read, &earlier, sources)?;

@@ -158,10 +158,12 @@ impl Worker {
             }
         }
         done.sort_by_key(|(unit, _)| *unit);
-        self.write_receipt(stage, first, end, done.into_iter().map(|(_, done)| done).collect(), counts).await?;
+        let done = done.into_iter().map(|(_, done)| done).collect();
+        let end = self.write_receipt(stage, first, end, done, counts).await?;
         Ok(Answer::Done { end })
     }
 
+    /// Writes what the segment counted, then its receipt; gives the end of the receipt that stands.
     async fn write_receipt(
         &self,
         stage: usize,
@@ -169,7 +171,7 @@ impl Worker {
         end: u64,
         done: Vec<Done>,
         counts: Vec<Partial>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let fingerprint = &self.plan.stages[stage].fingerprint;
         let mut receipt = Receipt {
             plan: self.plan.id.clone(),
@@ -190,7 +192,7 @@ impl Worker {
             receipt.rows.extend(unit.rows);
         }
         if !counts.is_empty() {
-            let mut out = Writer::create(&self.store, &layout::tally(fingerprint, first)).await?;
+            let mut out = Writer::create(&self.store, &layout::tally(fingerprint, first, end)).await?;
             for (i, partial) in counts.iter().enumerate() {
                 out.section(Tag::Tally, i as u64, &partial.encode()).await?;
             }

@@ -72,6 +72,7 @@ impl Cut {
             overwrite: false,
             into_input: false,
             keep: false,
+            failures_most: 0,
             quiet: true,
         }
     }
@@ -196,6 +197,7 @@ impl Lab {
         match wait(run::run(&job, settings)) {
             Ok(_) => Ok(()),
             Err(Stop::Failed(error)) => Err(format!("{:?}: {}", error.kind, error.message)),
+            Err(Stop::Tasks { failed, .. }) => Err(format!("{failed:?}")),
             Err(Stop::Interrupted(how)) => Err(how),
         }
     }
