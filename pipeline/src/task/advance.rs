@@ -63,9 +63,9 @@ async fn note_versions(worker: &Worker, stage: usize, receipts: &[Receipt]) -> R
         return Ok(());
     }
     let fingerprint = &plan.stages[stage].fingerprint;
-    store.put(&layout::reads(fingerprint), record::json(&read)?).await?;
+    stale::note(store, fingerprint, &read).await?;
     for earlier in plan.stages[..stage].iter().filter(|earlier| matches!(earlier.kind, StageKind::Map(_))) {
-        if let Some(earlier) = stale::read_by(store, &earlier.fingerprint).await? {
+        if let Some(earlier) = stale::noted(store, &earlier.fingerprint).await? {
             stale::join(&mut read, &earlier, sources)?;
         }
     }

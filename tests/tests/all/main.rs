@@ -27,3 +27,5 @@ mod merge;
 mod pyramid;
 /// Objects of shapes that a merge finds hard, against flood fill.
 mod shapes;
+/// Whether answers are what was written, and right.
+mod verify;
