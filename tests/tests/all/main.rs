@@ -13,10 +13,14 @@ mod bad_import;
 mod bad_input;
 /// One small test for each way in which an equality is most easily lost; `tests/breaks.sh` breaks each on purpose.
 mod breaks;
+/// A store and workers that fail in every way they can, from a seed.
+mod chaos;
 /// Every command, as it is typed.
 mod cli;
 /// Random jobs on random images: cut up in any way, every byte is that of one block.
 mod equal;
+/// Tasks that fail for good, and the end of memory.
+mod failures;
 /// Runs that are killed, interrupted, doubled, damaged.
 mod faults;
 /// The promise that no run holds more than its plan says, measured.
