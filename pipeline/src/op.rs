@@ -233,6 +233,29 @@ impl Op {
         }
     }
 
+    /// The version of what computes it. Raise it whenever the bytes the op gives can change, for voxels as for what it
+    /// leaves to be merged (rows, contacts, the histogram a threshold is chosen from): what was left by another version
+    /// is then no longer taken for what this one would give. `tests/golden/ops.txt` has a hash for each version.
+    pub fn version(&self) -> u32 {
+        match self {
+            Op::Rescale(_) => 1,
+            Op::Clip(_) => 1,
+            Op::Cast { .. } => 1,
+            Op::Gaussian(_) => 1,
+            Op::Median(_) => 1,
+            Op::Mean(_) => 1,
+            Op::Extreme(_) => 1,
+            Op::Threshold(_) => 1,
+            Op::Erode(_) => 1,
+            Op::Dilate(_) => 1,
+            Op::Open(_) => 1,
+            Op::Close(_) => 1,
+            Op::FillHoles { .. } => 1,
+            Op::Label(_) => 1,
+            Op::Objects { .. } => 1,
+        }
+    }
+
     /// Voxels around a voxel that decide its value, along z, y, x.
     pub fn halo(&self, extent: Extent) -> [usize; 3] {
         match self {
