@@ -11,6 +11,8 @@ pub mod dispatch;
 pub mod executor;
 pub mod exit;
 pub mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod import;
 pub mod info;
 mod lock;

@@ -11,7 +11,8 @@ use crate::{Error, Result};
 
 /// A record as the bytes of an object.
 pub(crate) fn json(record: &impl Serialize) -> Result<Bytes> {
-    let mut bytes = serde_json::to_vec(record).map_err(|e| Error::internal(format!("a record can't be written: {e}")))?;
+    let mut bytes =
+        serde_json::to_vec(record).map_err(|e| Error::internal(format!("a record can't be written: {e}")))?;
     if bytes.pop() != Some(b'}') || bytes.len() < 2 {
         return Err(Error::internal("a record can't be written: it has no keys"));
     }

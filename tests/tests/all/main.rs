@@ -23,5 +23,7 @@ mod memory;
 mod merge;
 /// Levels of images, made by an import or added later.
 mod pyramid;
+/// Scratch objects of the first version of their format.
+mod scratch_v1;
 /// Objects of shapes that a merge finds hard, against flood fill.
 mod shapes;
