@@ -13,10 +13,14 @@ mod bad_input;
 mod breaks;
 /// Every command, as it is typed.
 mod cli;
+/// Input that is damaged, and names that lead elsewhere.
+mod damage;
 /// Random jobs on random images: cut up in any way, every byte is that of one block.
 mod equal;
 /// Runs that are killed, interrupted, doubled, damaged.
 mod faults;
+/// What each op gives, against hashes of what it gave before.
+mod golden_ops;
 /// The promise that no run holds more than its plan says, measured.
 mod memory;
 /// The laws of the merge: grouping, ranges and segments don't show.

@@ -69,7 +69,10 @@ impl Target {
             }
         }
         let (name, said, given, mib) = (self.name, said.len(), table.given, table.peak >> 20);
-        eprintln!("{name}: {given} inputs were told {said} things, the seeds {seeds}, in {mib} MiB");
+        let ms = table.slowest.0.as_millis();
+        eprintln!(
+            "{name}: {given} inputs were told {said} things, the seeds {seeds}, in {mib} MiB and {ms} ms at most"
+        );
         table.end();
     }
 
@@ -162,11 +165,17 @@ fn found_before(target: &str) -> Vec<Vec<u8>> {
     paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// What was said, but for numbers and names.
+/// What was said, but for numbers, and for what is quoted of the input.
 fn gist(said: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let mut in_number = false;
+    let (mut in_number, mut quote) = (false, None);
     for c in said.chars().take(2000) {
+        match quote {
+            Some(end) if c == end => quote = None,
+            Some(_) => continue,
+            None if c == '`' || c == '"' => quote = Some(c),
+            None => {}
+        }
         let number = c.is_ascii_digit() || !c.is_ascii();
         if !(number && in_number) {
             if number { '0' } else { c }.hash(&mut hasher);
@@ -185,6 +194,8 @@ struct Table<'a> {
     current: File,
     current_path: PathBuf,
     peak: usize,
+    /// The longest time, and of which input.
+    slowest: (Duration, u64),
     /// What did harm, by the gist of it.
     harms: BTreeMap<u64, String>,
 }
@@ -200,7 +211,16 @@ impl<'a> Table<'a> {
             *PANIC.lock().unwrap_or_else(|e| e.into_inner()) = info.to_string();
         }));
         std::thread::spawn(move || watch(name, &path));
-        Self { target, seed: 0, given: 0, current, current_path, peak: 0, harms: BTreeMap::new() }
+        Self {
+            target,
+            seed: 0,
+            given: 0,
+            current,
+            current_path,
+            peak: 0,
+            slowest: (Duration::ZERO, 0),
+            harms: BTreeMap::new(),
+        }
     }
 
     fn give(&mut self, input: &[u8], run: &impl Fn(&[u8]) -> String) -> String {
@@ -214,7 +234,9 @@ impl<'a> Table<'a> {
         let before = ALIVE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
         LIMIT.store(before + self.target.memory_bytes, Ordering::Relaxed);
+        let start = Instant::now();
         let said = catch_unwind(AssertUnwindSafe(|| run(input)));
+        self.slowest = self.slowest.max((start.elapsed(), self.given));
         LIMIT.store(usize::MAX, Ordering::Relaxed);
         GIVEN.store(0, Ordering::Relaxed);
         let held = PEAK.load(Ordering::Relaxed) - before;
