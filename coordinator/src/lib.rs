@@ -11,11 +11,13 @@ pub mod dispatch;
 pub mod executor;
 pub mod exit;
 pub mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod import;
 pub mod info;
 mod lock;
 mod machine;
-mod memory;
+pub mod memory;
 mod output;
 pub mod progress;
 pub mod pyramid;

@@ -12,6 +12,8 @@ mod count;
 mod error;
 mod fault;
 pub mod fence;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grid;
 pub mod job;
 pub mod layout;

@@ -14,6 +14,13 @@ use voxel::{AnyVolume, Dtype, Extent, Region};
 use crate::step::{self, Rule, Step};
 use crate::{Error, Result};
 
+/// The version of histograms and of what is read off them: even bins, ranks, Otsu's threshold. Raised as
+/// [`Op::version`] is.
+pub const HISTOGRAM_VERSION: u32 = 1;
+
+/// The version of how a level is made of the one before. Raised as [`Op::version`] is.
+pub const LEVEL_VERSION: u32 = 1;
+
 /// One step of a chain, ready to run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]

@@ -221,7 +221,7 @@ impl Plan {
             ))
             .hint(format!("finish it with voxmill {theirs}, or {anew}")));
         }
-        serde_json::from_slice(&object.bytes).map(Some).map_err(unusable)
+        crate::record::parse(store, layout::PLAN, &object.bytes).map(Some)
     }
 
     /// Writes the plan to its output unless one is there; false when another one is.

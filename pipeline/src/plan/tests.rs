@@ -272,7 +272,8 @@ fn what_a_finished_run_has_left_is_not_made_again() {
         (plan.given.clone(), plan.stages.iter().map(|stage| plan.stage_name(stage)).next().unwrap())
     };
     let same = |_: &mut Job| {};
-    let (given, start) = with("gaussian sigma=2 save=smooth | threshold method=otsu save=mask | erode ball=2 | label", same);
+    let (given, start) =
+        with("gaussian sigma=2 save=smooth | threshold method=otsu save=mask | erode ball=2 | label", same);
     assert_eq!((given.images, given.histogram, &start[..]), (vec![1, 2], true, "erode + label"));
     assert_eq!(given.state.thresholds, state.thresholds);
     // Another way to choose the threshold needs the histogram of what was saved.

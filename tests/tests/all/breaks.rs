@@ -2,16 +2,20 @@
 //! that way and sees the test fail: what it names by module and function is here.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use pipeline::fence::{Clock, Moment};
 use pipeline::job::Job;
-use pipeline::layout;
 use pipeline::plan::{Rows, TableId};
+use pipeline::store::Store;
+use pipeline::task::{Attempt, Task, Worker};
+use pipeline::{Kind, layout};
 use voxel::Dtype;
 
 use crate::support::answers::Answers;
 use crate::support::image::{Image, Look, Recipe, volume};
 use crate::support::lab::{Cut, Lab};
-use crate::support::twin;
+use crate::support::{twin, wait};
 
 /// Two voxels whose blocks share a corner and nothing else.
 #[test]
@@ -122,6 +126,30 @@ fn what_has_no_receipt_is_done_again() {
     }
     std::fs::remove_dir_all(output.join(layout::STATES)).unwrap();
     assert_resumes(&lab, &job, &cut, &output);
+}
+
+/// What comes to a worker when its time is over leaves nothing, neither data nor a receipt.
+#[test]
+fn a_late_attempt_writes_nothing() {
+    let lab = Lab::with(&noise(Dtype::U8));
+    let (job, cut) = (lab.job("threshold above=100 | label", [4, 4, 4]), Cut::blocks([4, 4, 4]));
+    let (plan, output) = (Arc::new(lab.plan(&job, &cut)), lab.new_output());
+    let store = Store::open(&output.to_string_lossy()).unwrap();
+    let attempt = |not_after| Attempt {
+        plan: plan.id.clone(),
+        task: Task::Segment { stage: 0, first: 0, end: 2 },
+        deadline: None,
+        not_after: Some(Moment(not_after)),
+    };
+    let clock = Clock::new(|| Moment(100));
+    let resources = cut.settings(false).resources;
+    let worker = wait(Worker::open(store, Arc::clone(&plan), &resources, clock)).unwrap();
+    let run = |attempt: Attempt| wait(async { worker.run(&attempt, |_| {}).await });
+    assert_eq!(run(attempt(99)).unwrap_err().kind, Kind::Unavailable);
+    assert!(!output.exists() || Answers::read(&output).names().is_empty());
+    assert!(!output.join(layout::RUN).exists(), "a late attempt left something");
+    run(attempt(100)).unwrap();
+    assert!(output.join(layout::receipt(&plan.stages[0].fingerprint, 0)).exists());
 }
 
 fn assert_resumes(lab: &Lab, job: &Job, cut: &Cut, output: &Path) {

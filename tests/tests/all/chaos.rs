@@ -23,6 +23,7 @@ use pipeline::fence::Clock;
 use pipeline::plan::Plan;
 use pipeline::plan::memory::Resources;
 use pipeline::publish::{self, Manifest};
+use pipeline::sources::Sources;
 use pipeline::store::Store;
 use pipeline::task::Worker;
 use pipeline::{Kind, Result};
@@ -146,7 +147,8 @@ impl Case {
         .await;
         state?;
         let units: Vec<u64> = stages.iter().map(|stage| stage.units).collect();
-        publish::fold(&store, &self.plan, &units, false).await.map(|_| ())
+        let sources = Sources::open(&self.plan).await?;
+        publish::fold(&store, &self.plan, &units, &sources, false).await.map(|_| ())
     }
 }
 

@@ -17,18 +17,24 @@ mod breaks;
 mod chaos;
 /// Every command, as it is typed.
 mod cli;
+/// Input that is damaged, and names that lead elsewhere.
+mod damage;
 /// Random jobs on random images: cut up in any way, every byte is that of one block.
 mod equal;
 /// Tasks that fail for good, and the end of memory.
 mod failures;
 /// Runs that are killed, interrupted, doubled, damaged.
 mod faults;
+/// What each op gives, against hashes of what it gave before.
+mod golden_ops;
 /// The promise that no run holds more than its plan says, measured.
 mod memory;
 /// The laws of the merge: grouping, ranges and segments don't show.
 mod merge;
 /// Levels of images, made by an import or added later.
 mod pyramid;
+/// Scratch objects of the first version of their format.
+mod scratch_v1;
 /// Objects of shapes that a merge finds hard, against flood fill.
 mod shapes;
 /// Whether answers are what was written, and right.
