@@ -226,14 +226,14 @@ async fn a_resumed_run_asks_for_what_its_checkpoint_leaves_open_only() {
     // The checkpoint, two states, one receipt of each stage.
     assert!(asked(&before) <= one + 4, "{} reads", asked(&before));
     // And a run that goes on after all stages but the last: states and the last stage only.
-    bench.store.delete(&pipeline::layout::state(&bench.plan.stages[1].fingerprint)).await.unwrap();
+    bench.store.delete(&bench.plan.state_key(1)).await.unwrap();
     let before = bench.store.requests();
     let ended = bench.run().await;
     assert_eq!((ended.stages[0].resumed, ended.stages[1].resumed), (10 * SEGMENTS, 1));
     assert!(asked(&before) <= one + 4, "{} reads", asked(&before));
     // Without it, receipts say the same.
     Checkpoint::forget(&bench.store).await.unwrap();
-    bench.store.delete(&pipeline::layout::state(&bench.plan.stages[0].fingerprint)).await.unwrap();
+    bench.store.delete(&bench.plan.state_key(0)).await.unwrap();
     bench.lease = 2;
     let before = bench.store.requests();
     let ended = bench.run().await;

@@ -9,7 +9,6 @@ use object_store::memory::InMemory;
 use pipeline::array::{Geometry, Pick};
 use pipeline::fence::Moment;
 use pipeline::job::Job;
-use pipeline::layout;
 use pipeline::plan::Input;
 use pipeline::plan::build::{self, InputImage, Wishes};
 use pipeline::plan::memory::Resources;
@@ -143,20 +142,19 @@ pub(super) const SEED: u64 = 7;
 
 impl Scripted {
     async fn leave(&self, task: Task) -> Answer {
-        let (key, record, answer) = match task {
+        match task {
             Task::Segment { stage, first, end } => {
                 let stage = &self.plan.stages[stage].fingerprint;
-                let record = json!({ "plan": self.plan.id, "stage": stage, "first": first, "end": end });
-                (layout::receipt(stage, first), record, Answer::Done { end })
+                let receipt = json!({ "plan": self.plan.id, "stage": stage, "first": first, "end": end });
+                serde_json::from_value::<Receipt>(receipt).unwrap().write(&self.store).await.unwrap();
+                Answer::Done { end }
             }
             Task::Advance { stage, .. } => {
                 let state = State { units: 1 - stage as u64, ..State::default() };
-                let key = layout::state(&self.plan.stages[stage].fingerprint);
-                (key, serde_json::to_value(&state).unwrap(), Answer::Advanced(Box::new(state)))
+                state.create(&self.store, &self.plan, stage).await.unwrap();
+                Answer::Advanced(Box::new(state))
             }
-        };
-        self.store.put_new(&key, record.to_string().into()).await.unwrap();
-        answer
+        }
     }
 
     async fn act(&self, task: Task, began: &Began) -> Result<Answer> {
