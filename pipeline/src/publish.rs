@@ -13,7 +13,7 @@ mod manifest;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::array::{ArraySpec, Group, METADATA_KEYS};
+use crate::array::{ArraySpec, Group};
 use crate::plan::{Plan, Stored};
 use crate::reduce::table;
 use crate::state::State;
@@ -42,21 +42,15 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State) -> Result
     for stored in &plan.images {
         for group in &stored.groups {
             let name = group.trim_end_matches(".zarr");
-            publish_image(&store.child(group)?, plan, state, stored, name, None).await?;
-            for folder in
-                std::iter::once(group.clone()).chain((0..stored.levels.len()).map(|level| layout::level(group, level)))
-            {
-                for key in METADATA_KEYS.map(|key| format!("{folder}/{key}")) {
-                    written.extend(store.get(&key).await?.map(|object| Written::of(key, &object.bytes)));
-                }
-            }
+            let documents = publish_image(&store.child(group)?, plan, state, stored, name, None).await?;
+            written.extend(documents.into_iter().map(|document| document.below(group)));
         }
     }
     Ok(written)
 }
 
 /// Writes the metadata of an image whose levels lie in `group`, finest first, the group's own last. `labels_of` is the
-/// path to the image that it labels, where that is known.
+/// path to the image that it labels, where that is known. Gives the documents, with keys below the group.
 async fn publish_image(
     group: &Store,
     plan: &Plan,
@@ -64,12 +58,14 @@ async fn publish_image(
     stored: &Stored,
     name: &str,
     labels_of: Option<&str>,
-) -> Result<()> {
+) -> Result<Vec<Written>> {
+    let mut written = Vec::new();
     let dtype = state.dtype(plan, stored.image);
     let mut levels = Vec::new();
     for (level, made) in stored.levels.iter().enumerate() {
         let spec = ArraySpec { dtype, ..stored.level_spec(level) };
-        spec.publish(&group.child(&level.to_string())?).await?;
+        let documents = spec.publish(&group.child(&level.to_string())?).await?;
+        written.extend(documents.into_iter().map(|document| document.below(&level.to_string())));
         levels.push((level.to_string(), made.geometry.clone()));
     }
     let document = Group {
@@ -81,7 +77,8 @@ async fn publish_image(
         ours: Default::default(),
         ome: stored.spec.ome,
     };
-    document.publish(group).await
+    written.extend(document.publish(group).await?);
+    Ok(written)
 }
 
 /// What a plan leaves that can be opened: the groups of its images, and its tables and documents.

@@ -95,6 +95,11 @@ impl Written {
         Self { key: key.into(), bytes: bytes.len() as u64, crc32c: crc32c::crc32c(bytes) }
     }
 
+    /// The same with its key below a folder.
+    pub(crate) fn below(self, folder: &str) -> Self {
+        Self { key: format!("{folder}/{}", self.key), ..self }
+    }
+
     /// Whether these bytes are those that were written.
     pub fn is_of(&self, bytes: &[u8]) -> bool {
         (self.bytes, self.crc32c) == (bytes.len() as u64, crc32c::crc32c(bytes))
