@@ -112,14 +112,18 @@ impl Case {
     fn run(&self) -> (Answers, usize) {
         let held = Arc::new(InMemory::new());
         let faulty = Faulty::new(Arc::clone(&held), self.seed, self.per_mille, self.tally.clone());
+        let mut last = String::new();
         for start in 1..=STARTS_MOST {
             let ended = paused(self.start(&faulty, start as u64));
             match ended {
                 Ok(()) => return (paused(answers(&held)), start),
-                Err(error) => assert_eq!(error.kind, Kind::Unavailable, "seed {}: {error:?}", self.seed),
+                Err(error) => {
+                    assert_eq!(error.kind, Kind::Unavailable, "seed {}: {error:?}", self.seed);
+                    last = error.message;
+                }
             }
         }
-        panic!("seed {}: not at its end after {STARTS_MOST} starts", self.seed)
+        panic!("seed {}: not at its end after {STARTS_MOST} starts, the last of which says {last}", self.seed)
     }
 
     /// What one `voxmill run` does with an output that is its own.
