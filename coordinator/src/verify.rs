@@ -60,7 +60,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Verified { objects, bytes, windows, voxels, faults, left_out } = &self.verified;
         let whole = if faults.is_empty() { ", each as it was written" } else { "" };
-        writeln!(f, "objects    {} of {}{whole}", units::count(*objects), Bytes(*bytes))?;
+        writeln!(f, "answers    {} objects of {}{whole}", units::count(*objects), Bytes(*bytes))?;
         for left_out in left_out {
             writeln!(f, "left out   {left_out}")?;
         }
@@ -80,10 +80,12 @@ pub(crate) async fn verify(output: &str, options: &Options, progress: &Progress)
             .hint("name the folder that was given to `voxmill run` with -o; `voxmill status` says how far its run is")
     })?;
     let mut verified = Verified::default();
-    objects(&store, &manifest, &mut verified, |done, all| progress.of_one("objects", done, all)).await?;
+    objects(&store, &manifest, &mut verified, |done, all| progress.of_some("answers", done, all)).await?;
     progress.stage_done();
 
-    let seed = options.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ wall_clock().now().0);
+    let seed = options
+        .seed
+        .unwrap_or_else(|| splitmix(&mut (u64::from(std::process::id()) ^ wall_clock().now().0)) % 1_000_000);
     let sources = Sources::open(&manifest.plan).await;
     match sources {
         Err(error) => verified.left_out.push(format!("all windows: {}", error.message)),
@@ -95,7 +97,7 @@ pub(crate) async fn verify(output: &str, options: &Options, progress: &Progress)
             let random = |below: u64| splitmix(&mut state) % below.max(1);
             let windows = Windows::new(&store, &manifest, &sources, options.memory_bytes);
             windows
-                .check(options.windows, random, |done, all| progress.of_one("windows", done, all), &mut verified)
+                .check(options.windows, random, |done, all| progress.of_some("windows", done, all), &mut verified)
                 .await?;
             progress.stage_done();
         }
