@@ -17,12 +17,13 @@ use pipeline::publish::{self, Manifest, Outputs};
 use pipeline::store::Store;
 use pipeline::task::Worker;
 use pipeline::{Error, Kind, Result, layout};
+use tokio::sync::OnceCell;
 
 use crate::cli::How;
 use crate::dispatch;
 use crate::executor::{Executor, Local};
 use crate::exit::Stop;
-use crate::lock::Lock;
+use crate::hold::Hold;
 use crate::progress::Progress;
 use crate::report::{self, Summary};
 use pipeline::step::PerAxis;
@@ -224,7 +225,13 @@ fn absolute(path: &str) -> PathBuf {
 /// # Errors
 /// See [`planned`]; further, whatever a task failed with, or that the user interrupted.
 pub async fn run(job: &Job, settings: &Settings) -> Result<Summary, Stop> {
-    until_interrupted(run_to_end(job, settings), "what is done is kept; the same command goes on from there").await
+    let hold = OnceCell::new();
+    let work = run_to_end(job, settings, &hold);
+    let ended = until_interrupted(work, "what is done is kept; the same command goes on from there").await;
+    if let Some(hold) = hold.into_inner() {
+        hold.release(ended.is_ok()).await;
+    }
+    ended
 }
 
 /// Runs `work` until it is done or the user presses Ctrl-C.
@@ -235,7 +242,8 @@ pub(crate) async fn until_interrupted<T>(work: impl Future<Output = Result<T>>, 
     }
 }
 
-async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary> {
+/// The output's hold is put into `held`, so that it is given back however this ends.
+async fn run_to_end(job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Result<Summary> {
     let started = Instant::now();
     let progress = Arc::new(Progress::new(settings.quiet));
     let planned = planned(job, settings).await?;
@@ -246,8 +254,14 @@ async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary> {
         }
         false => None,
     };
-    let lock = Lock::take(&planned.output)?;
     let store = Store::open(&planned.output.to_string_lossy())?;
+    let tell = |line: &str| progress.say(line);
+    let hold = held.get_or_try_init(|| Hold::take(&store, wall_clock(), &tell)).await?;
+    let store = hold.guard(&store);
+    store.probe().await?;
+    if settings.overwrite {
+        hold.deleting(&tell, erase(&store, &planned.plan)).await?;
+    }
     let plan = match take_output(&store, planned.plan, settings).await? {
         Taken::Run(plan) => {
             beside.as_ref().map_or(Ok(()), IntoInput::check_free)?;
@@ -265,7 +279,7 @@ async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary> {
     let worker = Worker::open(store.clone(), Arc::clone(&plan), &settings.resources, wall_clock()).await?;
     let input = worker.input().clone();
     let executor: Arc<dyn Executor> = Arc::new(Local::new(worker, Arc::clone(&progress)));
-    let (state, timings) = dispatch::run(&plan, &store, &executor, &progress).await?;
+    let (state, timings) = hold.while_held(dispatch::run(&plan, &store, &executor, &progress)).await?;
     if state.all_missing(&plan) {
         progress.say(&format!("warning: not one chunk of {} is there; every voxel is its fill value", plan.input.url));
     }
@@ -276,7 +290,6 @@ async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary> {
     publish::write_report(&store, &report::provenance(&plan, &summary, &timings, &projection, requests)).await?;
     let manifest = publish::fold(&store, &plan, &units, settings.keep).await?;
     put_beside(beside.as_ref(), &store, &manifest, &progress).await?;
-    drop(lock);
     progress.say(&summary.to_string());
     Ok(summary)
 }
@@ -295,6 +308,12 @@ async fn put_beside(
     Ok(())
 }
 
+/// Makes room for a plan, whatever is there.
+async fn erase(store: &Store, plan: &Plan) -> Result<()> {
+    publish::sweep(store).await?;
+    publish::erase(store, plan).await
+}
+
 /// What was found at an output.
 enum Taken {
     /// This plan is to be run, from its start or from where it was left.
@@ -306,9 +325,6 @@ enum Taken {
 /// Makes the output this plan's, or finds out that it is finished, or somebody else's.
 async fn take_output(store: &Store, plan: Plan, settings: &Settings) -> Result<Taken> {
     publish::sweep(store).await?;
-    if settings.overwrite {
-        publish::erase(store, &plan).await?;
-    }
     let another = || {
         Error::invalid(format!("{} holds the answers of another job", store.url()))
             .hint("choose another output with -o, or replace them with --overwrite")
@@ -369,16 +385,24 @@ pub async fn clean(output: &str) -> Result<String> {
         return Err(Error::invalid(format!("there is no run in {}", store.url()))
             .hint("name the folder that was given to `voxmill run` with -o"));
     }
-    let _lock = Lock::take(Path::new(store.url()))?;
-    publish::sweep(&store).await?;
+    let tell = |line: &str| eprintln!("{line}");
+    let hold = Hold::take(&store, wall_clock(), &tell).await?;
+    let store = hold.guard(&store);
     let unfinished = plan.filter(|_| manifest.is_none());
-    if let Some(plan) = &unfinished {
-        publish::withdraw(&store, plan).await?;
-    }
-    publish::clean(&store).await?;
-    store.delete(layout::MANIFEST).await?;
+    let removed = hold.deleting(&tell, clean_held(&store, unfinished.as_ref())).await;
+    hold.release(removed.is_ok()).await;
+    removed?;
     Ok(match unfinished {
         Some(_) => format!("{}: the unfinished run and what it had written are removed", store.url()),
         None => format!("{}: the run's own state is removed; its answers stay", store.url()),
     })
+}
+
+async fn clean_held(store: &Store, unfinished: Option<&Plan>) -> Result<()> {
+    publish::sweep(store).await?;
+    if let Some(plan) = unfinished {
+        publish::withdraw(store, plan).await?;
+    }
+    publish::clean(store).await?;
+    store.delete(layout::MANIFEST).await
 }

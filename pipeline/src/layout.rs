@@ -8,6 +8,7 @@
 //! .voxmill/leases/<lease>.json                        created once, by the coordinator that holds the output in a bucket
 //! .voxmill/leases/<lease>.beat                        replaced every few seconds, as long as it lives
 //! .voxmill/leases/<lease>.until-<ms>                  nothing that was sent under the lease is written after that moment
+//! .voxmill/leases/<lease>.deletes                     there while its holder deletes
 //! .voxmill/probe/object                               tries what the store can do; gone at once
 //! .voxmill/receipts/<stage fingerprint>/<first unit>  created once, after the data it speaks of
 //! .voxmill/state/<stage fingerprint>                  what the stage's advance decided
@@ -65,6 +66,11 @@ pub fn lease_until(number: u64, ms: u64) -> String {
     format!("{LEASES}/{number:012}.until-{ms:020}")
 }
 
+/// Says that the holder of a lease has begun to delete, and not ended.
+pub fn lease_deletes(number: u64) -> String {
+    format!("{LEASES}/{number:012}.deletes")
+}
+
 /// What a key among the leases is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseKey {
@@ -74,15 +80,18 @@ pub enum LeaseKey {
     Beat(u64),
     /// Attempts of that lease may write until this many milliseconds since 1970.
     Until(u64, u64),
+    /// The holder of that lease has begun to delete, and not ended.
+    Deletes(u64),
 }
 
-/// The inverse of [`lease`], [`lease_beat`] and [`lease_until`]; none for what is none of them.
+/// The inverse of [`lease`], [`lease_beat`], [`lease_until`] and [`lease_deletes`]; none for what is none of them.
 pub fn lease_key(key: &str) -> Option<LeaseKey> {
     let (number, what) = key.strip_prefix(LEASES)?.strip_prefix('/')?.split_once('.')?;
     let number = number.parse().ok()?;
     Some(match what {
         "json" => LeaseKey::Lease(number),
         "beat" => LeaseKey::Beat(number),
+        "deletes" => LeaseKey::Deletes(number),
         until => LeaseKey::Until(number, until.strip_prefix("until-")?.parse().ok()?),
     })
 }

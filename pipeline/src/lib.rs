@@ -14,6 +14,7 @@ pub mod fence;
 pub mod grid;
 pub mod job;
 pub mod layout;
+pub mod lease;
 mod map;
 pub mod op;
 pub mod plan;
