@@ -32,6 +32,7 @@ use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
 use crate::executor::Executor;
+use crate::hold::Hold;
 use crate::progress::Progress;
 use carry::{Carrier, Count};
 use pace::Pace;
@@ -54,8 +55,8 @@ pub struct Dispatch<'a> {
     pub progress: &'a Progress,
     /// The wall clock, by which workers tell when their time is over.
     pub clock: &'a Clock,
-    /// The number of the coordinator's lease on the output.
-    pub lease: u64,
+    /// What the coordinator holds the output by.
+    pub hold: &'a Hold,
     /// Tasks of a stage that may fail before the others are stopped, too.
     pub failures_most: usize,
     /// Of the spread of pauses.
@@ -136,8 +137,8 @@ impl Run<'_> {
 
     /// The checkpoint to go on from, if there is one, with what was decided before its stage.
     async fn checkpoint(&self) -> Result<Option<(Option<State>, Checkpoint)>> {
-        let Dispatch { plan, store, lease, .. } = *self.with;
-        let Some(checkpoint) = self.carrier.ask(|| Checkpoint::latest(store, plan, lease)).await? else {
+        let Dispatch { plan, store, hold, .. } = *self.with;
+        let Some(checkpoint) = self.carrier.ask(|| Checkpoint::latest(store, plan, hold.number())).await? else {
             return Ok(None);
         };
         let Some(before) = checkpoint.stage.checked_sub(1) else { return Ok(Some((None, checkpoint))) };
@@ -240,7 +241,7 @@ impl Run<'_> {
 async fn save(with: &Dispatch<'_>, stages: &[StageTiming], next: Option<u64>, done: &Ranges) {
     let units: Vec<u64> = stages.iter().map(|timing| timing.units).chain(next).collect();
     let plan = with.plan.id.clone();
-    let checkpoint = Checkpoint { plan, lease: with.lease, stage: units.len() - 1, units, done: done.clone() };
+    let checkpoint = Checkpoint { plan, lease: with.hold.number(), stage: units.len() - 1, units, done: done.clone() };
     if let Err(error) = checkpoint.write(with.store).await {
         tracing::info!(error = error.message, "no checkpoint was written");
     }

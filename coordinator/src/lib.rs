@@ -13,9 +13,9 @@ pub mod exit;
 pub mod export;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod hold;
 pub mod import;
 pub mod info;
-mod lock;
 mod machine;
 pub mod memory;
 mod output;

@@ -4,12 +4,15 @@
 //! A finished run has a manifest; an unfinished one a plan without it. A plan beside the manifest of another is about to
 //! replace it: whatever stopped that, it is taken up where it was left.
 
+use std::future::Future;
+
 use pipeline::plan::{Plan, StageKind, memory};
 use pipeline::publish::{self, Manifest, Outputs};
 use pipeline::sources::{Sources, name_of};
 use pipeline::store::Store;
 use pipeline::{Error, Result, layout, stale};
 
+use crate::hold::Hold;
 use crate::progress::Progress;
 use crate::run::{Planned, Settings};
 use crate::units;
@@ -27,6 +30,7 @@ pub(crate) struct Taking<'a> {
     pub(crate) store: &'a Store,
     pub(crate) planned: &'a Planned,
     pub(crate) settings: &'a Settings,
+    pub(crate) hold: &'a Hold,
     pub(crate) progress: &'a Progress,
 }
 
@@ -52,7 +56,7 @@ impl Taking<'_> {
                     return Err(another());
                 }
                 if let Some(old) = manifest {
-                    publish::retire(store, &old, &stored).await?;
+                    self.deleting(publish::retire(store, &old, &stored)).await?;
                 }
                 self.resume(stored).await
             }
@@ -69,6 +73,11 @@ impl Taking<'_> {
         }
     }
 
+    /// Carries out work that deletes or takes back, once nobody's late write can spoil it.
+    async fn deleting<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.hold.deleting(&|line| self.progress.say(line), work).await
+    }
+
     /// A new run of a plan, in an output that is free.
     async fn start(&self, plan: Plan) -> Result<Taken> {
         if !plan.create(self.store).await? {
@@ -79,7 +88,7 @@ impl Taking<'_> {
 
     /// A new run, whatever is there.
     async fn start_over(&self) -> Result<Taken> {
-        publish::erase(self.store, &self.planned.plan).await?;
+        self.deleting(publish::erase(self.store, &self.planned.plan)).await?;
         self.start(self.planned.plan.clone()).await
     }
 
@@ -88,7 +97,7 @@ impl Taking<'_> {
     async fn resume(&self, stored: Plan) -> Result<Taken> {
         let store = self.store;
         if memory::project(&stored, &self.settings.resources).is_err() {
-            publish::clean(store).await?;
+            self.deleting(publish::clean(store)).await?;
             return self.start(self.planned.plan.clone()).await;
         }
         let sources = Sources::open(&stored).await?;
@@ -103,7 +112,9 @@ impl Taking<'_> {
         }
         let stale = stale::find(store, &stored, &sources, &now).await?;
         self.say_stale(&stored, &stale);
-        stale::take_back(store, &stored, &stale).await?;
+        if !stale.is_empty() {
+            self.deleting(stale::take_back(store, &stored, &stale)).await?;
+        }
         Ok(Taken::Run(Box::new(stored)))
     }
 
@@ -136,7 +147,7 @@ impl Taking<'_> {
         let kept = if manifest.kept { Plan::read(store).await? } else { None };
         match kept {
             Some(plan) if plan.id == manifest.plan.id => {
-                publish::reopen(store, &manifest).await?;
+                self.deleting(publish::reopen(store, &manifest)).await?;
                 self.resume(plan).await
             }
             _ => {
@@ -167,13 +178,21 @@ impl Taking<'_> {
             let groups = |image: &usize| new.stored(*image).map(|stored| stored.groups.join(", "));
             let names: Vec<String> = new.given.images.iter().filter_map(groups).collect();
             self.progress.say(&format!("going on from what an earlier run left here: {}", names.join(", ")));
-            publish::clean(store).await?;
-            publish::hand_over(store, &old, &new).await?;
         }
-        store.delete(layout::PLAN).await?;
+        self.deleting(self.put_in_place_of(&old, new)).await
+    }
+
+    /// A new run that takes over from a finished one. As long as the manifest lies beside the new plan, what the new run
+    /// does not need is still to be removed.
+    async fn put_in_place_of(&self, old: &Manifest, new: Plan) -> Result<Taken> {
+        if !new.given.is_empty() {
+            publish::clean(self.store).await?;
+            publish::hand_over(self.store, old, &new).await?;
+        }
+        self.store.delete(layout::PLAN).await?;
         let taken = self.start(new).await?;
         if let Taken::Run(new) = &taken {
-            publish::retire(store, &old, new).await?;
+            publish::retire(self.store, old, new).await?;
         }
         Ok(taken)
     }

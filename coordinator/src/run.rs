@@ -19,12 +19,13 @@ use pipeline::state::State;
 use pipeline::store::Store;
 use pipeline::task::Worker;
 use pipeline::{Error, Kind, Result, layout};
+use tokio::sync::OnceCell;
 
 use crate::cli::How;
 use crate::dispatch::{self, Dispatch};
 use crate::executor::{Executor, Local};
 use crate::exit::Stop;
-use crate::lock::Lock;
+use crate::hold::Hold;
 use crate::machine;
 use crate::output::{Taken, Taking};
 use crate::progress::Progress;
@@ -58,9 +59,6 @@ pub struct Settings {
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
-
-/// The lease of a coordinator where a lock guards the output.
-const FIRST_LEASE: u64 = 1;
 
 /// The clock of this machine.
 pub(crate) fn wall_clock() -> Clock {
@@ -256,7 +254,13 @@ fn absolute(path: &str) -> PathBuf {
 /// # Errors
 /// See [`planned`]; further, whatever a task failed with, or that the user interrupted.
 pub async fn run(job: &Job, settings: &Settings) -> Result<Summary, Stop> {
-    until_interrupted(run_to_end(job, settings), "what is done is kept; the same command goes on from there").await
+    let hold = OnceCell::new();
+    let work = run_to_end(job, settings, &hold);
+    let ended = until_interrupted(work, "what is done is kept; the same command goes on from there").await;
+    if let Some(hold) = hold.into_inner() {
+        hold.release(ended.is_ok()).await;
+    }
+    ended
 }
 
 /// Runs `work` until it is done or the user presses Ctrl-C.
@@ -270,7 +274,8 @@ pub(crate) async fn until_interrupted<T, E: Into<Stop>>(
     }
 }
 
-async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary, Stop> {
+/// The output's hold is put into `held`, so that it is given back however this ends.
+async fn run_to_end(job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Result<Summary, Stop> {
     let started = Instant::now();
     let progress = Arc::new(Progress::new(settings.quiet));
     let mut planned = planned(job, settings).await?;
@@ -282,13 +287,16 @@ async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary, Stop> {
         }
         false => None,
     };
-    let lock = Lock::take(&planned.output)?;
     let store = Store::open(&planned.output.to_string_lossy())?;
+    let tell = |line: &str| progress.say(line);
+    let hold = held.get_or_try_init(|| Hold::take(&store, wall_clock(), &tell)).await?;
+    let store = hold.guard(&store);
+    store.probe().await?;
     // Before anything is read: what changes from here on is noticed.
     let now = Sources::open(&planned.plan).await?.versions().await?;
     planned.plan.contents = now.as_ref().map(name_of);
     drop(now);
-    let taking = Taking { store: &store, planned: &planned, settings, progress: &progress };
+    let taking = Taking { store: &store, planned: &planned, settings, hold, progress: &progress };
     let plan = match taking.take().await? {
         Taken::Run(plan) => {
             beside.as_ref().map_or(Ok(()), IntoInput::check_free)?;
@@ -307,17 +315,17 @@ async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary, Stop> {
     let sources = worker.sources().clone();
     let executor: Arc<dyn Executor> = Arc::new(Local::new(worker, Arc::clone(&progress)));
     let clock = wall_clock();
-    let ended = dispatch::run(&Dispatch {
+    let dispatch = Dispatch {
         plan: &plan,
         store: &store,
         executor: &executor,
         progress: &progress,
         clock: &clock,
-        lease: FIRST_LEASE,
+        hold,
         failures_most: settings.failures_most,
         seed: clock.now().0 ^ u64::from(std::process::id()) << 32,
-    })
-    .await;
+    };
+    let ended = hold.while_held(async { Ok(dispatch::run(&dispatch).await) }).await?;
     let requests = || (store.requests(), sources.input.store().requests());
     let state = match ended.state {
         Ok(state) => state,
@@ -347,7 +355,6 @@ async fn run_to_end(job: &Job, settings: &Settings) -> Result<Summary, Stop> {
             .say("warning: the input has changed since it was read; the same command brings the answers up to date");
     }
     put_beside(beside.as_ref(), &store, &manifest, &progress).await?;
-    drop(lock);
     progress.say(&summary.to_string());
     Ok(summary)
 }
@@ -377,16 +384,29 @@ pub async fn clean(output: &str) -> Result<String> {
         return Err(Error::invalid(format!("there is no run in {}", store.url()))
             .hint("name the folder that was given to `voxmill run` with -o"));
     }
-    let _lock = Lock::take(Path::new(store.url()))?;
-    publish::sweep(&store).await?;
-    let unfinished = plan.filter(|_| manifest.is_none());
-    if let Some(plan) = &unfinished {
-        publish::withdraw(&store, plan).await?;
-    }
-    publish::clean(&store).await?;
-    store.delete(layout::MANIFEST).await?;
-    Ok(match unfinished {
-        Some(_) => format!("{}: the unfinished run and what it had written are removed", store.url()),
-        None => format!("{}: the run's own state is removed; its answers stay", store.url()),
+    let tell = |line: &str| eprintln!("{line}");
+    let hold = Hold::take(&store, wall_clock(), &tell).await?;
+    let store = hold.guard(&store);
+    // A plan beside the manifest of another was about to replace it, and both may have left something.
+    let finished = manifest.as_ref().is_some_and(|m| plan.as_ref().is_none_or(|plan| plan.id == m.plan.id));
+    let unfinished: Vec<Plan> = match finished {
+        true => Vec::new(),
+        false => plan.into_iter().chain(manifest.map(|manifest| manifest.plan)).collect(),
+    };
+    let removed = hold.deleting(&tell, clean_held(&store, &unfinished)).await;
+    hold.release(removed.is_ok()).await;
+    removed?;
+    Ok(match finished {
+        false => format!("{}: the unfinished run and what it had written are removed", store.url()),
+        true => format!("{}: the run's own state is removed; its answers stay", store.url()),
     })
+}
+
+async fn clean_held(store: &Store, unfinished: &[Plan]) -> Result<()> {
+    publish::sweep(store).await?;
+    for plan in unfinished {
+        publish::withdraw(store, plan).await?;
+    }
+    publish::clean(store).await?;
+    store.delete(layout::MANIFEST).await
 }

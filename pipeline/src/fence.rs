@@ -1,6 +1,7 @@
 //! What keeps a late writer out: an attempt may write until a moment that was settled when it was sent, and asks before
 //! each write. Waiting until that moment has passed, and a signed request's life with it, makes sure that nothing of the
-//! attempt is still on its way. `docs/reliability.md` says who waits when.
+//! attempt is still on its way. A coordinator's own writes are let through as long as it holds its output.
+//! `docs/reliability.md` says who waits when.
 //!
 //! Nothing here reads a clock: whoever runs a worker hands one in.
 
@@ -17,6 +18,11 @@ use crate::{Error, Result};
 pub struct Moment(pub u64);
 
 impl Moment {
+    /// Milliseconds from `earlier` to this moment; none when it is the earlier one.
+    pub fn ms_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The moment `ms` milliseconds later.
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
@@ -42,6 +48,31 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Clock({:?})", self.now())
+    }
+}
+
+/// What whoever holds an output asks before each write of its own: whether it still holds it.
+#[derive(Clone)]
+pub struct Guard(Arc<dyn Fn() -> Result<()> + Send + Sync>);
+
+impl Guard {
+    /// A guard that lets through what `held` does.
+    pub fn new(held: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(held))
+    }
+
+    /// Asked before each write.
+    ///
+    /// # Errors
+    /// Whatever the holder says when it holds the output no longer.
+    pub fn check(&self) -> Result<()> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Guard({})", if self.check().is_ok() { "open" } else { "closed" })
     }
 }
 

@@ -4,7 +4,12 @@
 //! labels.zarr/  result.zarr/  objects.parquet  contacts.parquet  histogram.json  run.json      what the user opens
 //! <name>.zarr/  <name>.parquet  <name>-contacts.parquet                                        what a step saved
 //! .voxmill/plan.json                                  created once; two plans never share an output
-//! .voxmill/lock                                       held by the one coordinator
+//! .voxmill/lock                                       held by the one coordinator, on a disk
+//! .voxmill/leases/<lease>.json                        created once, by the coordinator that holds the output in a bucket
+//! .voxmill/leases/<lease>.beat                        replaced every few seconds, as long as it lives
+//! .voxmill/leases/<lease>.until-<ms>                  nothing that was sent under the lease is written after that moment
+//! .voxmill/leases/<lease>.deletes                     there while its holder deletes
+//! .voxmill/probe/object                               tries what the store can do; gone at once
 //! .voxmill/receipts/<stage fingerprint>/<first unit>  created once, after the data it speaks of
 //! .voxmill/state/<stage fingerprint>                  what was decided before the stage
 //! .voxmill/checkpoint/<lease>.json                    how far the run is; written over every few seconds
@@ -19,6 +24,12 @@ pub const RUN: &str = ".voxmill";
 pub const PLAN: &str = ".voxmill/plan.json";
 /// The lock file of a coordinator on a local disk.
 pub const LOCK: &str = ".voxmill/lock";
+/// Who holds the output, and who held it, where it is in a bucket.
+pub const LEASES: &str = ".voxmill/leases";
+/// The folder of what the probe writes.
+pub const PROBE: &str = ".voxmill/probe";
+/// What the probe writes.
+pub const PROBE_OBJECT: &str = ".voxmill/probe/object";
 /// All receipts.
 pub const RECEIPTS: &str = ".voxmill/receipts";
 /// All states.
@@ -49,6 +60,52 @@ pub const RUN_REPORT: &str = "run.json";
 /// The receipts of a stage.
 pub fn receipts(stage: &str) -> String {
     format!("{RECEIPTS}/{stage}")
+}
+
+/// The lease of a number.
+pub fn lease(number: u64) -> String {
+    format!("{LEASES}/{number:012}.json")
+}
+
+/// What the holder of a lease replaces as long as it lives.
+pub fn lease_beat(number: u64) -> String {
+    format!("{LEASES}/{number:012}.beat")
+}
+
+/// Says that attempts sent under a lease may write until a moment, in milliseconds since 1970. The moment is in the key,
+/// and there is one key for each, so that no late write can move it back.
+pub fn lease_until(number: u64, ms: u64) -> String {
+    format!("{LEASES}/{number:012}.until-{ms:020}")
+}
+
+/// Says that the holder of a lease has begun to delete, and not ended.
+pub fn lease_deletes(number: u64) -> String {
+    format!("{LEASES}/{number:012}.deletes")
+}
+
+/// What a key among the leases is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseKey {
+    /// The lease of this number.
+    Lease(u64),
+    /// The beat of that lease.
+    Beat(u64),
+    /// Attempts of that lease may write until this many milliseconds since 1970.
+    Until(u64, u64),
+    /// The holder of that lease has begun to delete, and not ended.
+    Deletes(u64),
+}
+
+/// The inverse of [`lease`], [`lease_beat`], [`lease_until`] and [`lease_deletes`]; none for what is none of them.
+pub fn lease_key(key: &str) -> Option<LeaseKey> {
+    let (number, what) = key.strip_prefix(LEASES)?.strip_prefix('/')?.split_once('.')?;
+    let number = number.parse().ok()?;
+    Some(match what {
+        "json" => LeaseKey::Lease(number),
+        "beat" => LeaseKey::Beat(number),
+        "deletes" => LeaseKey::Deletes(number),
+        until => LeaseKey::Until(number, until.strip_prefix("until-")?.parse().ok()?),
+    })
 }
 
 /// The receipt of a stage's segment that starts at `first`.

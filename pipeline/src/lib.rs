@@ -17,6 +17,7 @@ pub mod fuzzing;
 pub mod grid;
 pub mod job;
 pub mod layout;
+pub mod lease;
 mod map;
 pub mod op;
 pub mod plan;

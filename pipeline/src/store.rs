@@ -10,6 +10,7 @@
 
 mod failure;
 mod local;
+mod probe;
 #[cfg(test)]
 mod tests;
 mod web;
@@ -26,7 +27,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, WriteMultipart};
 use serde::{Deserialize, Serialize};
 
-use crate::fence::Fence;
+use crate::fence::{Fence, Guard};
 use crate::{Error, Result};
 use failure::{Doing, failure};
 
@@ -52,9 +53,23 @@ pub struct Store {
     url: Arc<str>,
     counters: Arc<Counters>,
     place: Place,
-    fence: Option<Fence>,
+    gates: Gates,
     /// Where objects are looked for that are not here, but for the one that is to be hidden.
     below: Option<Arc<(Store, String)>>,
+}
+
+/// What is asked before each write.
+#[derive(Clone, Debug, Default)]
+struct Gates {
+    fence: Option<Fence>,
+    guard: Option<Guard>,
+}
+
+impl Gates {
+    fn check(&self) -> Result<()> {
+        self.guard.as_ref().map_or(Ok(()), Guard::check)?;
+        self.fence.as_ref().map_or(Ok(()), Fence::check)
+    }
 }
 
 /// What kind of place a store is at.
@@ -168,7 +183,7 @@ impl Store {
                         url: url.into(),
                         counters: Arc::default(),
                         place,
-                        fence: None,
+                        gates: Gates::default(),
                         below: None,
                     });
                 }
@@ -190,7 +205,7 @@ impl Store {
             url: path.into(),
             counters: Arc::default(),
             place: Place::Disk,
-            fence: None,
+            gates: Gates::default(),
             below: None,
         })
     }
@@ -203,7 +218,7 @@ impl Store {
             url: url.trim_end_matches('/').into(),
             counters: Arc::default(),
             place: Place::Bucket,
-            fence: None,
+            gates: Gates::default(),
             below: None,
         }
     }
@@ -216,7 +231,12 @@ impl Store {
 
     /// The same store, which writes and deletes only as long as `fence` lets it.
     pub fn fenced(&self, fence: Fence) -> Store {
-        Store { fence: Some(fence), ..self.clone() }
+        Store { gates: Gates { fence: Some(fence), ..self.gates.clone() }, ..self.clone() }
+    }
+
+    /// The same store, which writes and deletes only as long as `guard`, too, lets it.
+    pub fn guarded(&self, guard: Guard) -> Store {
+        Store { gates: Gates { guard: Some(guard), ..self.gates.clone() }, ..self.clone() }
     }
 
     /// The store whose root is `path` below this one's.
@@ -257,10 +277,11 @@ impl Store {
     /// Whether objects may be written at all; that each may is seen when it is.
     ///
     /// # Errors
-    /// Invalid on a web server, Unavailable when the store's fence is closed.
+    /// Invalid on a web server, Unavailable when the store's fence is closed, and what its guard says
+    /// when that is.
     pub fn check_writable(&self) -> Result<()> {
         match self.place {
-            Place::Disk | Place::Bucket => self.fence.as_ref().map_or(Ok(()), Fence::check),
+            Place::Disk | Place::Bucket => self.gates.check(),
             Place::Web { .. } => {
                 Err(Error::invalid(format!("nothing can be written to {}: http is read only", self.url))
                     .hint("write to a path on a disk"))
@@ -268,7 +289,8 @@ impl Store {
         }
     }
 
-    fn on_disk(&self) -> bool {
+    /// True where objects are files, and a process that is gone can leave no write on its way.
+    pub fn on_disk(&self) -> bool {
         matches!(self.place, Place::Disk)
     }
 
@@ -404,7 +426,7 @@ impl Store {
             counters: Arc::clone(&self.counters),
             written: 0,
             crc32c: 0,
-            fence: self.fence.clone(),
+            gates: self.gates.clone(),
         })
     }
 
@@ -715,7 +737,7 @@ pub struct Upload {
     counters: Arc<Counters>,
     written: u64,
     crc32c: u32,
-    fence: Option<Fence>,
+    gates: Gates,
 }
 
 /// What was uploaded.
@@ -731,7 +753,7 @@ impl Upload {
     /// Appends bytes; waits while earlier parts are still on their way.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         for part in bytes.chunks(PART_BYTES) {
-            self.fence.as_ref().map_or(Ok(()), Fence::check)?;
+            self.gates.check()?;
             self.parts.wait_for_capacity(PARTS_IN_FLIGHT).await.map_err(|e| failure(Doing::Write, &self.name, &e))?;
             self.parts.write(part);
         }
@@ -742,7 +764,7 @@ impl Upload {
 
     /// Makes the object visible, replacing what was there.
     pub async fn finish(self) -> Result<Uploaded> {
-        self.fence.as_ref().map_or(Ok(()), Fence::check)?;
+        self.gates.check()?;
         self.parts.finish().await.map_err(|e| failure(Doing::Write, &self.name, &e))?;
         count(&self.counters.puts, self.written.div_ceil(PART_BYTES as u64).max(1));
         count(&self.counters.bytes_out, self.written);

@@ -152,12 +152,15 @@ impl<'a> Carrier<'a> {
     /// Sends an attempt, and gives it up when its time has passed.
     async fn send(&self, task: Task, began: &Began, count: &Count) -> Result<Answer> {
         count.attempts.fetch_add(1, Ordering::Relaxed);
-        let Dispatch { plan, executor, clock, .. } = self.with;
+        let Dispatch { plan, executor, clock, hold, .. } = self.with;
         let now = clock.now();
         let after = |time: Duration| now.plus_ms(time.as_millis() as u64);
         // What has begun by the deadline has a quarter of the time to end, so that its receipt is still written.
         let deadline = self.terms.attempt_limit.map(|limit| after(limit * 3 / 4));
         let not_after = self.terms.attempt_limit.map(after);
+        if let Some(not_after) = not_after {
+            hold.promise(not_after).await?;
+        }
         let attempt = Attempt { plan: plan.id.clone(), task, deadline, not_after };
         let answer = executor.run(&attempt, began);
         let Some(not_after) = not_after else { return answer.await };

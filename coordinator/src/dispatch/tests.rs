@@ -160,7 +160,7 @@ async fn throttling_narrows_the_window_until_it_is_over() {
         executor: &(bench.executor.clone() as Arc<dyn Executor>),
         progress: &Progress::new(true),
         clock: &Clock::new(|| pipeline::fence::Moment(0)),
-        lease: 1,
+        hold: &Hold::alone(1),
         failures_most: 0,
         seed: scripted::SEED,
     };

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use coordinator::dispatch::{self, Dispatch, Ended};
 use coordinator::executor::Executor;
+use coordinator::hold::Hold;
 use coordinator::progress::Progress;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -144,7 +145,7 @@ impl Case {
             executor: &executor,
             progress: &Progress::new(true),
             clock: &clock,
-            lease,
+            hold: &Hold::alone(lease),
             failures_most: 0,
             seed: self.seed ^ lease,
         })

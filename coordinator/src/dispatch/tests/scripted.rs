@@ -109,7 +109,7 @@ impl Bench {
             executor: &executor,
             progress: &Progress::new(true),
             clock: &self.clock,
-            lease: self.lease,
+            hold: &Hold::alone(self.lease),
             failures_most: self.failures_most,
             seed: SEED,
         })

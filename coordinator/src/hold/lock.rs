@@ -1,4 +1,4 @@
-//! One coordinator at an output: a lock file on the disk, freed by the system when its process is gone.
+//! A lock file on a disk, freed by the system when its process is gone.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
