@@ -50,18 +50,18 @@ fn failed_tasks_are_listed_and_done_by_the_same_command() {
 fn failures_of_several_kinds_have_an_exit_code_of_their_own() {
     let desk = desk();
     let good = desk.files("blobs.zarr");
-    // Blocks of one chunk each, without a halo: one can't be unpacked, one can't be read.
-    let job = JOB.replace("median size=3 | ", "") + " --max-failures 2";
+    // Blocks of one chunk each, without a halo: one can't be read, and one can't be written.
+    let job = JOB.replace("median size=3 | threshold above=100 | label", "threshold above=100") + " --max-failures 2";
     desk.write("blobs.zarr/c/0/0/0", "no chunk");
-    std::fs::remove_file(desk.path("blobs.zarr/c/1/1/1")).unwrap();
-    std::fs::create_dir(desk.path("blobs.zarr/c/1/1/1")).unwrap();
+    desk.run(&job).badly(5, "1 task failed");
+    std::fs::remove_file(desk.path("out/result.zarr/0/c/1/1/1")).unwrap();
+    std::fs::remove_dir_all(desk.path("out/.voxmill/receipts")).unwrap();
+    std::fs::remove_dir_all(desk.path("out/.voxmill/checkpoint")).unwrap();
+    desk.write("out/result.zarr/0/c/1/1/1/in-the-way", "");
     let ended = desk.run(&job).badly(3, "2 tasks failed");
     assert!(ended.stderr.contains("1:0-1  ") && ended.stderr.contains("1:7-8  "), "{}", ended.stderr);
-    assert!(ended.stderr.contains("(4 times)"), "{}", ended.stderr);
-    std::fs::remove_dir(desk.path("blobs.zarr/c/1/1/1")).unwrap();
-    for key in ["c/0/0/0", "c/1/1/1"] {
-        desk.write(&format!("blobs.zarr/{key}"), &good[key]);
-    }
+    std::fs::remove_dir_all(desk.path("out/result.zarr/0/c/1/1/1")).unwrap();
+    desk.write("blobs.zarr/c/0/0/0", &good["c/0/0/0"]);
     desk.run(&job).well();
     let resumed = &desk.json("out/run.json")["stages"][0]["resumed"];
     assert_eq!(resumed, &json!(6));
