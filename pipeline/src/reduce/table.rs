@@ -133,7 +133,11 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: Ta
         let metadata = tokio::task::block_in_place(|| {
             ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional).parse_and_finish(&part)
         })
-        .map_err(|e| Error::data(format!("the row group {} can't be read: {e}", store.display(&part.key))))?;
+        .map_err(|e| {
+            of_store(&e).unwrap_or_else(|| {
+                Error::data(format!("the row group {} can't be read: {e}", store.display(&part.key)))
+            })
+        })?;
         let index = metadata.page_index();
         for (g, from) in metadata.row_groups().iter().enumerate() {
             let mut to = out.writer.next_row_group().map_err(failed)?;
@@ -156,7 +160,16 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: Ta
 }
 
 fn failed(e: ParquetError) -> Error {
-    Error::internal(format!("the object table can't be encoded: {e}"))
+    of_store(&e).unwrap_or_else(|| Error::internal(format!("the object table can't be encoded: {e}")))
+}
+
+/// The store's own error, on its way through the Parquet reader: what is unavailable for a moment is tried again.
+fn of_store(e: &ParquetError) -> Option<Error> {
+    let ParquetError::External(cause) = e else { return None };
+    if let Some(error) = cause.downcast_ref::<Error>() {
+        return Some(error.clone());
+    }
+    cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<Error>().cloned()
 }
 
 fn schema(columns: &[(&str, ColumnType)]) -> Result<TypePtr> {
@@ -260,7 +273,7 @@ impl ChunkReader for Part {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        self.range(start, length).map_err(|e| ParquetError::General(e.to_string()))
+        self.range(start, length).map_err(|e| ParquetError::External(Box::new(e)))
     }
 }
 
