@@ -94,6 +94,7 @@ pub struct StageTiming {
 pub async fn run(with: &Dispatch<'_>) -> Ended {
     let mut run = Run { with, carrier: Carrier::new(with), stages: Vec::new(), failed: Vec::new() };
     let state = run.to_end().await;
+    run.failed.sort_by_key(|task| (task.stage, task.first, task.end));
     Ended { state, stages: run.stages, failed: run.failed }
 }
 
