@@ -16,13 +16,18 @@ pub mod fuzzing;
 pub mod import;
 pub mod info;
 mod lock;
+mod machine;
+mod memory;
+mod output;
 pub mod progress;
 pub mod pyramid;
+mod replay;
 pub mod report;
 pub mod run;
 pub mod slice;
 pub mod table;
 mod units;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -31,6 +36,7 @@ use clap::Parser;
 /// The program: everything but the process itself.
 pub fn main() -> ExitCode {
     keep_memory_tight();
+    memory::explain_when_it_is_out();
     exit::hush_broken_pipes();
     let cli = cli::Cli::parse();
     tracing_subscriber::fmt()

@@ -7,6 +7,7 @@
 
 pub mod array;
 mod buckets;
+pub mod checkpoint;
 mod count;
 mod error;
 mod fault;
@@ -25,9 +26,12 @@ mod record;
 pub mod reduce;
 mod rows;
 mod scratch;
+pub mod sources;
+pub mod stale;
 pub mod state;
 pub mod step;
 pub mod store;
 pub mod task;
+pub mod verify;
 
 pub use error::{Error, Kind, Result};

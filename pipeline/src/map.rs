@@ -8,7 +8,6 @@ pub(crate) mod labels;
 mod read;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use tokio::sync::SemaphorePermit;
 use voxel::{AnyVolume, Dtype, Region, Volume};
@@ -18,8 +17,8 @@ use crate::count::{self, Partial};
 use crate::op::Op;
 use crate::plan::{Intensity, Leaf, Pass, Plan, Stored};
 use crate::reduce::Contribution;
+use crate::sources::Versions;
 use crate::state::State;
-use crate::store::Version;
 use crate::task::{Gate, Worker, Written};
 use crate::{Error, Result};
 
@@ -27,7 +26,7 @@ use crate::{Error, Result};
 #[derive(Default)]
 pub(crate) struct Done {
     pub(crate) written: Vec<Written>,
-    pub(crate) read: BTreeMap<String, Version>,
+    pub(crate) read: Versions,
     pub(crate) missing_chunks: u64,
     pub(crate) contributions: Vec<Contribution>,
     pub(crate) rows: Option<u64>,
@@ -144,7 +143,7 @@ pub(crate) fn beside(plan: &Plan, pass: &Pass) -> Option<Beside> {
 }
 
 /// Runs one op; where there is a mask, what lies outside is background before and after it.
-fn apply(
+pub(crate) fn apply(
     plan: &Plan,
     op: &Op,
     number: usize,

@@ -10,7 +10,7 @@ use voxel::Dtype;
 
 use crate::plan::{Plan, Rows, TableId};
 use crate::store::Store;
-use crate::{Result, layout, record};
+use crate::{Result, record};
 
 /// What is known when a stage has ended: the description of the next.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ impl State {
 
     /// Reads what a stage decided, if it has ended.
     pub async fn read(store: &Store, plan: &Plan, stage: usize) -> Result<Option<Self>> {
-        let key = layout::state(&plan.stages[stage].fingerprint);
+        let key = plan.state_key(stage);
         let Some(object) = store.get(&key).await? else { return Ok(None) };
         record::parse(store, &key, &object.bytes).map(Some)
     }

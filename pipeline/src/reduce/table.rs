@@ -27,7 +27,8 @@ use crate::plan::memory::BATCH_ROWS;
 use crate::plan::{Plan, Rows, TableId};
 use crate::scratch::{Reader, Tag};
 use crate::state::State;
-use crate::store::{Store, Upload};
+use crate::store::{Store, Upload, Uploaded};
+use crate::task::Written;
 use crate::{Error, Result, layout};
 
 /// Names and types of a table's columns.
@@ -100,7 +101,8 @@ pub(crate) async fn encode_group(store: &Store, plan: &Plan, state: &State, tabl
         Streamed::drain(&out.buffer, &mut out.upload).await?;
     }
     writer.close().map_err(failed)?;
-    out.finish().await
+    out.finish().await?;
+    Ok(())
 }
 
 /// Appends the bytes of some rows of one column of a range.
@@ -124,7 +126,7 @@ async fn gather(
 }
 
 /// Streams the row groups of a table into the file `key`.
-pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: TableId, key: &str) -> Result<()> {
+pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: TableId, key: &str) -> Result<Written> {
     let stage = plan.table_stage(table);
     let groups = state.rows(table).unwrap_or(0).div_ceil(plan.merge.group_rows);
     let mut out = Streamed::create(store, key, &columns(plan, table)?).await?;
@@ -152,7 +154,8 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: Ta
             to.close().map_err(failed)?;
         }
     }
-    out.finish().await
+    let Uploaded { bytes, crc32c } = out.finish().await?;
+    Ok(Written { key: key.to_owned(), bytes, crc32c })
 }
 
 fn failed(e: ParquetError) -> Error {
@@ -217,7 +220,7 @@ impl Streamed {
         upload.write(&bytes).await
     }
 
-    async fn finish(mut self) -> Result<()> {
+    async fn finish(mut self) -> Result<Uploaded> {
         self.writer.close().map_err(failed)?;
         Self::drain(&self.buffer, &mut self.upload).await?;
         self.upload.finish().await

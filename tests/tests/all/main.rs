@@ -5,6 +5,8 @@
 mod program;
 mod support;
 
+/// What is done is done once, and what has changed is done again.
+mod again;
 /// Files that can't be imported: what people are told, and that nothing is left.
 mod bad_import;
 /// What people get wrong, and what the world does to them: one clear sentence, the right exit code, nothing left half.
