@@ -35,7 +35,7 @@ impl Stop {
         ExitCode::from(self.number())
     }
 
-    fn number(&self) -> u8 {
+    pub(crate) fn number(&self) -> u8 {
         match self {
             Stop::Interrupted(_) => 130,
             Stop::Failed(error) => of_kind(error.kind),

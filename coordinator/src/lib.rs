@@ -17,7 +17,7 @@ pub mod import;
 pub mod info;
 mod lock;
 mod machine;
-mod memory;
+pub mod memory;
 mod output;
 pub mod progress;
 pub mod pyramid;

@@ -7,8 +7,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// The system's allocator, which remembers that it had nothing to give.
-struct Remembering;
+/// The system's allocator, which remembers that it had nothing to give. For the programs: a library leaves the choice to
+/// them.
+pub struct Remembering;
 
 thread_local! {
     static REFUSED: Cell<bool> = const { Cell::new(false) };
@@ -44,9 +45,6 @@ unsafe impl GlobalAlloc for Remembering {
         unsafe { System.dealloc(block, layout) }
     }
 }
-
-#[global_allocator]
-static ALLOCATOR: Remembering = Remembering;
 
 /// Makes the end of memory an end with a hint.
 pub(crate) fn explain_when_it_is_out() {

@@ -93,9 +93,18 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
                     if permit.is_none() {
                         permit = Some(gate.compute().await?);
                     }
-                    if let Some(mask) = &mask {
+                    let copy = mask.as_ref().filter(|_| !last || n + 1 < leaves.len()).map(|mask| {
+                        // What comes after sees the image as it is, mask or not.
+                        tokio::task::block_in_place(|| {
+                            let mut copy = image.cropped(block.grown([leaf.rim(); 3], plan.extent.shape));
+                            voxel::mask::within(&mut copy, mask);
+                            copy
+                        })
+                    });
+                    if let (None, Some(mask)) = (&copy, &mask) {
                         tokio::task::block_in_place(|| voxel::mask::within(image, mask));
                     }
+                    let image = copy.as_ref().unwrap_or(image);
                     let left = labels::Left { worker, leaf, unit, image, intensity: intensity.as_ref() };
                     done.contributions.extend(left.write().await?);
                 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use voxel::{Extent, Region};
 
 use crate::checkpoint::Checkpoint;
@@ -165,9 +166,22 @@ fn leaves_labels(plan: &Plan, stage: usize, merge: &StageKind) -> bool {
     }
 }
 
-/// The versions that a stage has read, as its end has them.
-pub(crate) async fn read_by(store: &Store, fingerprint: &str) -> Result<Option<Versions>> {
+/// What a stage has read, as its end writes it down for the stages after it.
+#[derive(Serialize, Deserialize)]
+struct Reads {
+    versions: Versions,
+}
+
+/// Writes down what a stage has read.
+pub(crate) async fn note(store: &Store, fingerprint: &str, versions: &Versions) -> Result<()> {
+    let reads = Reads { versions: versions.clone() };
+    store.put(&layout::reads(fingerprint), record::json(&reads)?).await
+}
+
+/// What a stage that has ended had read.
+pub(crate) async fn noted(store: &Store, fingerprint: &str) -> Result<Option<Versions>> {
     let key = layout::reads(fingerprint);
     let Some(object) = store.get(&key).await? else { return Ok(None) };
-    record::parse(store, &key, &object.bytes).map(Some)
+    let reads: Reads = record::parse(store, &key, &object.bytes)?;
+    Ok(Some(reads.versions))
 }

@@ -451,10 +451,18 @@ impl Store {
         Ok(entries)
     }
 
-    /// Every object below the folder `prefix` with its version.
+    /// Every object below the folder `prefix` (the root when empty) with its version, as reading it would give it.
     pub async fn versions(&self, prefix: &str) -> Result<Vec<(String, Version)>> {
         let at = self.locate_folder(prefix)?;
         self.check_listable()?;
+        if self.on_disk() {
+            count(&self.counters.lists, 1);
+            let folder = if prefix.is_empty() { self.url.to_string() } else { self.display(prefix) };
+            let within = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+            let files = local::blocking(move || Ok(local::files(FsPath::new(&folder)))).await?;
+            let version = |(key, size, mtime_us)| (format!("{within}{key}"), Version::File { size, mtime_us });
+            return Ok(files.into_iter().map(version).collect());
+        }
         let found: Result<Vec<ObjectMeta>, _> = self.backend.list(Some(&at)).try_collect().await;
         let found = found.map_err(|e| failure(Doing::List, &self.display(prefix), &e))?;
         count(&self.counters.lists, 1 + found.len() as u64 / 1000);

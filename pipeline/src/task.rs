@@ -164,7 +164,7 @@ impl Receipt {
 
     /// Writes the receipt, and says where the one that stands ends: another attempt may have left one already, for more
     /// units or for fewer.
-    async fn write(self, store: &Store) -> Result<u64> {
+    pub async fn write(self, store: &Store) -> Result<u64> {
         let key = layout::receipt(&self.stage, self.first);
         Ok(record::create(store, &key, self).await?.end)
     }

@@ -229,6 +229,25 @@ async fn neighbouring_ranges_are_one_request() {
     assert_eq!(coalesced(&[5..9, 0..6, 3..3]), vec![Range { start: 0, end: 9 }]);
 }
 
+#[tokio::test]
+async fn versions_of_all_are_those_of_each() {
+    let (_dir, store) = scratch();
+    for key in ["a/c/0/0", "a/zarr.json", "b/c/1"] {
+        store.put(key, Bytes::from(key.as_bytes().to_vec())).await.unwrap();
+    }
+    let bucket = Store::over(Arc::new(object_store::memory::InMemory::new()), "memory");
+    bucket.put("a/c/0/0", Bytes::from_static(b"x")).await.unwrap();
+    for (store, keys) in [(store, 2), (bucket, 1)] {
+        let versions = store.child("a").unwrap().versions("").await.unwrap();
+        assert_eq!(versions.len(), keys);
+        for (key, version) in versions {
+            assert_eq!(store.get(&format!("a/{key}")).await.unwrap().unwrap().version, version);
+        }
+        assert_eq!(store.versions("a").await.unwrap().len(), keys);
+        assert!(store.versions("nothing").await.unwrap().is_empty());
+    }
+}
+
 #[test]
 fn versions_travel_as_json() {
     for (version, json) in [

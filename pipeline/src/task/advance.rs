@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use super::{Answer, Receipt, Worker};
 use crate::count;
 use crate::plan::{Count, Leaf, Pass, Round, Rows, StageKind, TableId};
-use crate::record;
 use crate::reduce::{Contribution, rank};
 use crate::scratch::{Reader, Tag, Writer, decode_u64s};
 use crate::sources::Versions;
@@ -44,11 +43,7 @@ pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result
     }
     state.units = units_of(worker, stage + 1, &mut state).await?;
 
-    let key = plan.state_key(stage);
-    let stands = record::create(store, &key, state.clone()).await?;
-    if stands != state {
-        return Err(Error::internal(format!("{} was decided differently before", store.display(&key))));
-    }
+    state.create(store, plan, stage).await?;
     Ok(Answer::Advanced(Box::new(state)))
 }
 
@@ -63,9 +58,9 @@ async fn note_versions(worker: &Worker, stage: usize, receipts: &[Receipt]) -> R
         return Ok(());
     }
     let fingerprint = &plan.stages[stage].fingerprint;
-    store.put(&layout::reads(fingerprint), record::json(&read)?).await?;
+    stale::note(store, fingerprint, &read).await?;
     for earlier in plan.stages[..stage].iter().filter(|earlier| matches!(earlier.kind, StageKind::Map(_))) {
-        if let Some(earlier) = stale::read_by(store, &earlier.fingerprint).await? {
+        if let Some(earlier) = stale::noted(store, &earlier.fingerprint).await? {
             stale::join(&mut read, &earlier, sources)?;
         }
     }

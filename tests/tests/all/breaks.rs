@@ -86,6 +86,17 @@ fn blocks_see_one_voxel_around_their_labels() {
     assert_chunked_equals_whole(&noise(Dtype::U8), "threshold above=100 | label");
 }
 
+/// Objects are measured inside a mask; the filter after them sees all of the image, further than the block's rim.
+#[test]
+fn measuring_inside_a_mask_leaves_the_image_as_it_is() {
+    let image = noise(Dtype::U8);
+    let lab = Lab::with(&image);
+    let steps = "threshold above=128 | cast dtype=uint8 | objects contacts=18 | maximum size=5 | label";
+    let job = Job { mask: Some(lab.input().to_string_lossy().into_owned()), ..lab.job(steps, [4, 4, 4]) };
+    let whole = lab.run(&job, &Cut::whole());
+    assert_eq!(lab.run(&job, &Cut::blocks([4, 4, 4])).difference(&whole), None);
+}
+
 #[test]
 fn histograms_of_blocks_add_up() {
     assert_chunked_equals_whole(&noise(Dtype::U16), "");

@@ -13,12 +13,16 @@ mod bad_import;
 mod bad_input;
 /// One small test for each way in which an equality is most easily lost; `tests/breaks.sh` breaks each on purpose.
 mod breaks;
+/// A store and workers that fail in every way they can, from a seed.
+mod chaos;
 /// Every command, as it is typed.
 mod cli;
 /// Input that is damaged, and names that lead elsewhere.
 mod damage;
 /// Random jobs on random images: cut up in any way, every byte is that of one block.
 mod equal;
+/// Tasks that fail for good, and the end of memory.
+mod failures;
 /// Runs that are killed, interrupted, doubled, damaged.
 mod faults;
 /// What each op gives, against hashes of what it gave before.
@@ -33,3 +37,5 @@ mod pyramid;
 mod scratch_v1;
 /// Objects of shapes that a merge finds hard, against flood fill.
 mod shapes;
+/// Whether answers are what was written, and right.
+mod verify;
