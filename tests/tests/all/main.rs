@@ -21,6 +21,8 @@ mod faults;
 mod memory;
 /// The laws of the merge: grouping, ranges and segments don't show.
 mod merge;
+/// The protocol that keeps an output whole, as a model whose every state is looked at.
+mod protocol;
 /// Levels of images, made by an import or added later.
 mod pyramid;
 /// Objects of shapes that a merge finds hard, against flood fill.
