@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pipeline::task::TaskName;
 
 use crate::export::Compress;
 use crate::units::Bytes;
@@ -24,8 +25,22 @@ const EXAMPLES: &str = "Examples:
   voxmill run scan.zarr --steps 'median size=3 | threshold method=otsu | label connectivity=26 min_voxels=50'
   voxmill run job.toml --workers 8 --memory 4GiB
 
-Exit codes: 0 done, 1 internal error, 2 invalid request, 4 store unavailable or disk full, 5 bad data,
-130 interrupted (the same command resumes).";
+Exit codes: 0 done, 1 internal error, 2 invalid request or out of memory, 3 tasks failed for reasons of several kinds,
+4 store unavailable or disk full, 5 bad data, 130 interrupted. After 3, 4 and 130 the same command resumes.";
+
+const VERIFY_EXAMPLES: &str =
+    "Filtered images must come out bit for bit; labels must say the same as the image they were made of.
+
+Examples:
+  voxmill verify scan-voxmill
+  voxmill verify scan-voxmill --windows 100 --seed 7 --json";
+
+const REPLAY_EXAMPLES: &str = "The run itself is only read. Tasks after the first stage need what the stages before left: an unfinished run has it, and
+a finished one that was run with --keep.
+
+Examples:
+  voxmill replay scan-voxmill 1:0-4
+  VOXMILL_LOG=debug voxmill replay scan-voxmill 3:120-130 --to task";
 
 const SLICE_EXAMPLES: &str = "Examples:
   voxmill slice scan.zarr -o middle.png
@@ -108,6 +123,47 @@ pub(crate) enum Command {
     Status {
         /// Output of a run
         output: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read every answer of a finished run and compare it with what was written; compute parts of the images anew
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify {
+        /// Output of a run
+        output: String,
+        /// Windows of each image that are computed anew, across the seams of blocks
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        windows: u64,
+        /// Look at the same windows as a call that told this seed [default: by chance]
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// Memory for the whole process
+        #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+        memory: Bytes,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Say nothing but errors
+        #[arg(long, short)]
+        quiet: bool,
+    },
+    /// Run one task of a run again, beside it, and compare what it writes with what the run has
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay {
+        /// Output of a run
+        output: String,
+        /// The task, as messages and `status` name it: the stage's number and its units (3:120-130), or 3:end
+        task: TaskName,
+        /// Keep what it writes in this folder
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+        /// Threads that compute [default: one per core]
+        #[arg(long, value_name = "N")]
+        workers: Option<usize>,
+        /// Memory for the whole process
+        #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+        memory: Bytes,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -390,6 +446,9 @@ pub(crate) struct How {
     /// output's
     #[arg(long)]
     pub(crate) into_input: bool,
+    /// Go on with a stage until more than N of its tasks have failed for good; the run then stops at the stage's end
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) max_failures: usize,
     /// Say nothing but errors
     #[arg(long, short)]
     pub(crate) quiet: bool,

@@ -16,7 +16,7 @@ use crate::import::{self, Raw, Reading, VoxelSize};
 use crate::progress::Progress;
 use crate::run::{self, Settings};
 use crate::table::{self, Format};
-use crate::{demo, export, info, pyramid, report, slice, units};
+use crate::{demo, export, info, pyramid, replay, report, slice, units, verify};
 
 /// Carries out a command.
 ///
@@ -46,6 +46,27 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
         Command::Status { output, json } => {
             let status = complete(1, report::status(&output))?;
             if json { print_json(&status) } else { print(&status) }
+        }
+        Command::Verify { output, windows, seed, memory, json, quiet } => {
+            let options = verify::Options { windows, seed, memory_bytes: memory.0 };
+            let report = complete(run::cores(), verify::verify(&output, &options, &Progress::new(quiet)))?;
+            if json {
+                print_json(&report)?;
+            } else if !quiet {
+                eprintln!("{report}");
+            }
+            Ok(report.verdict()?)
+        }
+        Command::Replay { output, task, to, workers, memory, json } => {
+            let threads = workers.unwrap_or_else(run::cores).max(1);
+            let resources = Resources { memory_bytes: memory.0, threads, merge_bytes: None };
+            let replayed = complete(threads, replay::replay(&output, task, to, &resources))?;
+            if json {
+                print_json(&replayed)?;
+            } else {
+                eprintln!("{replayed}");
+            }
+            Ok(replayed.verdict()?)
         }
         Command::Clean { output } => {
             let done = complete(1, run::clean(&output))?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use pipeline::array::{Array, Pick};
 use pipeline::job::Job;
 use pipeline::{Error, Result};
 
@@ -28,12 +29,14 @@ pub(crate) async fn demo(folder: &Path, settings: &Settings) -> Result<(), Stop>
     let (input, output) = (at("bone.zarr"), at("bone-voxmill"));
     let mut job = Job::from_toml(JOB)?;
     (job.input, job.output) = (input.clone(), Some(output.clone()));
-    let typed = format!("voxmill import {} {input}", at("bone.tif"));
-    if !settings.quiet {
-        eprintln!("$ {typed}");
+    // Importing again would make it a new input.
+    if settings.overwrite || Array::open(&input, &Pick::default()).await.is_err() {
+        if !settings.quiet {
+            eprintln!("$ voxmill import {} {input}", at("bone.tif"));
+        }
+        let options = import::Options { overwrite: true, ..import::Options::default() };
+        import::import(&folder.join("bone.tif"), &input, &options, settings.resources.memory_bytes, |_, _| {}).await?;
     }
-    let options = import::Options { overwrite: true, ..import::Options::default() };
-    import::import(&folder.join("bone.tif"), &input, &options, settings.resources.memory_bytes, |_, _| {}).await?;
     let text = JOB.replace("bone.zarr", &input);
     write("demo.toml", text.as_bytes())?;
     if !settings.quiet {

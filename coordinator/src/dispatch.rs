@@ -1,25 +1,81 @@
 //! Dispatch: the one loop that sends tasks to an executor, stage by stage, and the one place that tries again.
 //!
 //! A stage is segments, found by arithmetic: the next one starts where the receipt before it ends. A segment whose
-//! receipt is there is not sent; so a resumed run is the same loop. What a stage decided is the answer of its advance.
+//! receipt is there is not sent; so a resumed run is the same loop, and a [`Checkpoint`] only spares it questions. What a
+//! stage decided is the answer of its advance.
+//!
+//! `carry` brings one task to its answer, with `retry` (which errors, how often, after which pause), `window` (how many
+//! at once) and `pace` (what is slow); `failed` is what is kept of those that have none.
+
+mod carry;
+mod failed;
+mod pace;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod window;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use pipeline::plan::Plan;
+use pipeline::checkpoint::{Checkpoint, Ranges};
+use pipeline::fence::Clock;
+use pipeline::plan::{Plan, SEGMENT_SECONDS};
 use pipeline::state::State;
 use pipeline::store::Store;
-use pipeline::task::{Answer, Attempt, Receipt, Task};
-use pipeline::{Error, Kind, Result};
+use pipeline::task::{Answer, Receipt, Task};
+use pipeline::{Error, Result};
 use serde::Serialize;
+use tokio::time::MissedTickBehavior;
 
 use crate::executor::Executor;
+use crate::hold::Hold;
 use crate::progress::Progress;
+use carry::{Carrier, Count};
+use pace::Pace;
+
+pub use failed::FailedTask;
+pub(crate) use failed::told;
+
+/// Between two checkpoints of a stage.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// What a run is dispatched with.
+pub struct Dispatch<'a> {
+    /// What is to be run.
+    pub plan: &'a Plan,
+    /// The output, as the coordinator itself reads and writes it.
+    pub store: &'a Store,
+    /// Where tasks are carried out.
+    pub executor: &'a Arc<dyn Executor>,
+    /// Who hears how far it is.
+    pub progress: &'a Progress,
+    /// The wall clock, by which workers tell when their time is over.
+    pub clock: &'a Clock,
+    /// What the coordinator holds the output by.
+    pub hold: &'a Hold,
+    /// Tasks of a stage that may fail before the others are stopped, too.
+    pub failures_most: usize,
+    /// Of the spread of pauses.
+    pub seed: u64,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The last state; what stopped the run, where something did.
+    pub state: Result<State>,
+    /// What each stage took that was reached.
+    pub stages: Vec<StageTiming>,
+    /// The tasks that failed for good.
+    pub failed: Vec<FailedTask>,
+}
 
 /// What a stage took.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StageTiming {
     /// The stage's name.
     pub stage: String,
@@ -27,114 +83,206 @@ pub struct StageTiming {
     pub units: u64,
     /// Units that an earlier run had done already.
     pub resumed: u64,
-    /// Tasks sent, retries included.
+    /// Tasks sent, retries and backups included.
     pub attempts: u64,
+    /// Tasks sent beside an attempt that took too long.
+    pub backups: u64,
     /// From the first task to the end of its advance.
     pub seconds: f64,
 }
 
-/// Runs all stages of a plan; gives the last state, and what each stage took.
-pub async fn run(
-    plan: &Plan,
-    store: &Store,
-    executor: &Arc<dyn Executor>,
-    progress: &Progress,
-) -> Result<(State, Vec<StageTiming>)> {
-    let mut state = State { units: plan.grid.units(), ..State::default() };
-    let mut timings = Vec::with_capacity(plan.stages.len());
-    for index in 0..plan.stages.len() {
-        let (started, units) = (Instant::now(), state.units);
-        let name = plan.stage_name(&plan.stages[index]);
-        let mut timing = StageTiming { stage: name.clone(), units, resumed: 0, attempts: 0, seconds: 0.0 };
-        match State::read(store, plan, index).await? {
-            Some(done) => {
-                timing.resumed = units;
-                state = done;
-            }
-            None => {
-                progress.stage(&name, units, plan.stage_voxels(index));
-                segments(plan, store, executor, progress, index, &mut timing).await?;
-                let advance = Task::Advance { stage: index, units };
-                state = match attempt(&plan.id, executor, advance, &mut timing.attempts).await? {
-                    Answer::Advanced(state) => *state,
-                    Answer::Done { .. } => return Err(Error::internal("a decision came back as a segment")),
-                };
-                progress.stage_done();
-            }
-        }
-        timing.seconds = started.elapsed().as_secs_f64();
-        timings.push(timing);
-    }
-    Ok((state, timings))
+/// Runs all stages of a plan that have not ended yet.
+pub async fn run(with: &Dispatch<'_>) -> Ended {
+    let mut run = Run { with, carrier: Carrier::new(with), stages: Vec::new(), failed: Vec::new() };
+    let state = run.to_end().await;
+    Ended { state, stages: run.stages, failed: run.failed }
 }
 
-/// Sends every segment of a stage that has no receipt yet.
-async fn segments(
-    plan: &Plan,
-    store: &Store,
-    executor: &Arc<dyn Executor>,
-    progress: &Progress,
-    stage: usize,
-    timing: &mut StageTiming,
-) -> Result<()> {
-    let (units, length) = (timing.units, plan.stages[stage].segment);
-    let mut running = FuturesUnordered::new();
-    let mut next = 0;
-    loop {
-        while next < units && running.len() < executor.in_flight() {
-            if let Some(receipt) = Receipt::read(store, plan, stage, next).await? {
-                timing.resumed += receipt.end - next;
-                progress.resumed(receipt.end - next);
-                next = receipt.end;
+/// A run under way.
+struct Run<'a> {
+    with: &'a Dispatch<'a>,
+    carrier: Carrier<'a>,
+    stages: Vec<StageTiming>,
+    failed: Vec<FailedTask>,
+}
+
+impl Run<'_> {
+    async fn to_end(&mut self) -> Result<State> {
+        let Dispatch { plan, store, .. } = *self.with;
+        let mut state = plan.first_state();
+        let mut done = Ranges::default();
+        if let Some((before, checkpoint)) = self.checkpoint().await? {
+            let ended = checkpoint.units[..checkpoint.stage].iter().zip(&plan.stages);
+            self.stages = ended.map(|(units, stage)| skipped(plan.stage_name(stage), *units)).collect();
+            state = before.unwrap_or(state);
+            done = checkpoint.done;
+        }
+        for index in self.stages.len()..plan.stages.len() {
+            let units = state.units;
+            self.stages.push(skipped(plan.stage_name(&plan.stages[index]), units));
+            if let Some(ended) = self.carrier.ask(|| State::read(store, plan, index)).await? {
+                (state, done) = (ended, Ranges::default());
                 continue;
             }
-            let (first, end) = (next, units.min(next + length));
-            next = end;
-            let executor = Arc::clone(executor);
-            running.push(async move {
-                let (mut first, mut attempts) = (first, 0);
-                // A receipt may speak of a part only; the rest is sent again.
-                while first < end {
-                    match attempt(&plan.id, &executor, Task::Segment { stage, first, end }, &mut attempts).await? {
-                        Answer::Done { end: done } if done > first => first = done,
-                        _ => return Err(Error::internal("a segment came back without having done anything")),
+            let started = Instant::now();
+            let ended = self.stage(index, units, std::mem::take(&mut done)).await;
+            self.stages[index].seconds = started.elapsed().as_secs_f64();
+            state = ended?;
+            if index + 1 < plan.stages.len() {
+                save(self.with, &self.stages, Some(state.units), &Ranges::default()).await;
+            }
+        }
+        Ok(state)
+    }
+
+    /// The checkpoint to go on from, if there is one, with what was decided before its stage.
+    async fn checkpoint(&self) -> Result<Option<(Option<State>, Checkpoint)>> {
+        let Dispatch { plan, store, hold, .. } = *self.with;
+        let Some(checkpoint) = self.carrier.ask(|| Checkpoint::latest(store, plan, hold.number())).await? else {
+            return Ok(None);
+        };
+        let Some(before) = checkpoint.stage.checked_sub(1) else { return Ok(Some((None, checkpoint))) };
+        let state = self.carrier.ask(|| State::read(store, plan, before)).await?;
+        // A state that is gone was taken back, and what came after it with it.
+        Ok(state.filter(|state| checkpoint.units.last() == Some(&state.units)).map(|state| (Some(state), checkpoint)))
+    }
+
+    /// Runs one stage and its decision.
+    async fn stage(&mut self, index: usize, units: u64, mut done: Ranges) -> Result<State> {
+        let Dispatch { plan, progress, .. } = *self.with;
+        progress.stage(&self.stages[index].stage, units, plan.stage_voxels(index));
+        self.stages[index].resumed = 0;
+        let count = Count::default();
+        let ended = match self.segments(index, units, &mut done, &count).await {
+            Ok(()) => self.advance(index, units, &count).await,
+            Err(error) => Err(error),
+        };
+        self.stages[index].attempts = count.attempts.into_inner();
+        self.stages[index].backups = count.backups.into_inner();
+        match &ended {
+            Ok(_) => progress.stage_done(),
+            Err(_) => save(self.with, &self.stages, None, &done).await,
+        }
+        ended
+    }
+
+    /// Sends every segment of a stage that has no receipt yet.
+    ///
+    /// # Errors
+    /// What the first of the tasks failed with that did; the others went on as long as not too many failed.
+    async fn segments(&mut self, stage: usize, units: u64, done: &mut Ranges, count: &Count) -> Result<()> {
+        let Self { with, carrier, stages, failed } = self;
+        let Dispatch { plan, store, progress, failures_most, .. } = **with;
+        let length = plan.stages[stage].segment;
+        let pace = &Pace::new(SEGMENT_SECONDS / length as f64);
+        let mut ticks = tokio::time::interval(CHECKPOINT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset();
+        let mut stopped = None;
+        let mut running = FuturesUnordered::new();
+        let (mut next, mut failures) = (0, 0);
+        loop {
+            while next < units && running.len() < carrier.terms.in_flight.max(1) {
+                if let Some(end) = done.end_of(next) {
+                    stages[stage].resumed += end - next;
+                    progress.resumed(end - next);
+                    next = end;
+                    continue;
+                }
+                if let Some(receipt) = carrier.ask(|| Receipt::read(store, plan, stage, next)).await? {
+                    done.insert(next, receipt.end);
+                    stages[stage].resumed += receipt.end - next;
+                    progress.resumed(receipt.end - next);
+                    next = receipt.end;
+                    continue;
+                }
+                // Segments end at multiples of their length, wherever a run goes on: another attempt at the rest of one
+                // then never reaches into the next.
+                let (first, end) = (next, units.min((next / length + 1) * length));
+                next = end;
+                running.push(carrier.segment(stage, first, end, pace, count));
+            }
+            tokio::select! {
+                Some(sent) = running.next() => {
+                    done.insert(sent.first, sent.done);
+                    if let Some(error) = sent.failed {
+                        let task = Task::Segment { stage, first: sent.done, end: sent.end };
+                        failed.push(FailedTask::new(plan, task, &error, sent.attempts));
+                        stopped.get_or_insert(error);
+                        failures += 1;
+                        if failures > failures_most {
+                            break;
+                        }
                     }
                 }
-                Ok(attempts)
-            });
+                _ = ticks.tick(), if !running.is_empty() => save(with, stages, None, done).await,
+                else => break,
+            }
         }
-        match running.next().await {
-            Some(attempts) => timing.attempts += attempts?,
-            None => return Ok(()),
-        }
+        stopped.map_or(Ok(()), Err)
     }
-}
 
-/// Sends one task, and again where that may help: what is unavailable a few times with growing pauses, an internal
-/// error once, a bad request or bad data never.
-async fn attempt(plan: &str, executor: &Arc<dyn Executor>, task: Task, attempts: &mut u64) -> Result<Answer> {
-    let attempt = Attempt { plan: plan.to_owned(), task, deadline: None, not_after: None };
-    const PAUSE: Duration = Duration::from_millis(200);
-    let mut tries = 0u32;
-    loop {
-        *attempts += 1;
-        tries += 1;
-        let error = match executor.run(&attempt).await {
-            Ok(answer) => return Ok(answer),
+    async fn advance(&mut self, stage: usize, units: u64, count: &Count) -> Result<State> {
+        let task = Task::Advance { stage, units };
+        let before = count.attempts.load(Ordering::Relaxed);
+        let error = match self.carrier.carry(task, &Pace::new(SEGMENT_SECONDS), count).await {
+            Ok(Answer::Advanced(state)) => return Ok(*state),
+            Ok(Answer::Done { .. }) => Error::internal("a decision came back as a segment"),
             Err(error) => error,
         };
-        let tries_max = match error.kind {
-            Kind::Unavailable => 3,
-            Kind::Internal => 2,
-            Kind::Invalid | Kind::Data => 1,
-        };
-        if tries >= tries_max {
-            return Err(error);
-        }
-        tracing::warn!(?task, tries, error = error.message, "trying again");
-        tokio::time::sleep(PAUSE * 4u32.pow(tries - 1)).await;
+        let attempts = count.attempts.load(Ordering::Relaxed) - before;
+        self.failed.push(FailedTask::new(self.with.plan, task, &error, attempts));
+        Err(error)
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// Writes down how far the run is: in the last of these stages, or at the start of one more with so many units. Receipts
+/// hold the truth, so nothing is lost when that fails.
+async fn save(with: &Dispatch<'_>, stages: &[StageTiming], next: Option<u64>, done: &Ranges) {
+    let units: Vec<u64> = stages.iter().map(|timing| timing.units).chain(next).collect();
+    let plan = with.plan.id.clone();
+    let checkpoint = Checkpoint { plan, lease: with.hold.number(), stage: units.len() - 1, units, done: done.clone() };
+    if let Err(error) = checkpoint.write(with.store).await {
+        tracing::info!(error = error.message, "no checkpoint was written");
+    }
+}
+
+/// A stage of which everything was there.
+fn skipped(stage: String, units: u64) -> StageTiming {
+    StageTiming { stage, units, resumed: units, attempts: 0, backups: 0, seconds: 0.0 }
+}
+
+/// What became of a segment.
+struct Sent {
+    first: u64,
+    /// Units before it are done.
+    done: u64,
+    end: u64,
+    failed: Option<Error>,
+    attempts: u64,
+}
+
+impl Carrier<'_> {
+    /// Carries a segment to its end. A receipt may speak of a part only; the rest is sent again.
+    async fn segment(&self, stage: usize, first: u64, end: u64, pace: &Pace, count: &Count) -> Sent {
+        let own = Count::default();
+        let mut sent = Sent { first, done: first, end, failed: None, attempts: 0 };
+        while sent.done < end {
+            match self.carry(Task::Segment { stage, first: sent.done, end }, pace, &own).await {
+                Ok(Answer::Done { end: done }) if done > sent.done && done <= end => sent.done = done,
+                Ok(_) => {
+                    sent.failed = Some(Error::internal("a segment came back without having done what was asked"));
+                    break;
+                }
+                Err(error) => {
+                    sent.failed = Some(error);
+                    break;
+                }
+            }
+        }
+        sent.attempts = own.attempts.into_inner();
+        count.attempts.fetch_add(sent.attempts, Ordering::Relaxed);
+        count.backups.fetch_add(own.backups.into_inner(), Ordering::Relaxed);
+        sent
+    }
+}

@@ -29,6 +29,8 @@ enum How {
     Disk(Lock),
     /// In a bucket.
     Bucket(Box<Lease>),
+    /// By nothing: nobody else knows of it.
+    Alone(u64),
 }
 
 impl Hold {
@@ -43,18 +45,24 @@ impl Hold {
         Ok(Self(How::Bucket(Box::new(Lease::take(store, clock, tell).await?))))
     }
 
+    /// An output that nobody else knows of, as in a test, under this number.
+    pub fn alone(number: u64) -> Self {
+        Self(How::Alone(number))
+    }
+
     /// The number of the lease, which is higher than that of whoever held the output before; 1 on a disk.
     pub fn number(&self) -> u64 {
         match &self.0 {
             How::Disk(_) => 1,
             How::Bucket(lease) => lease.number(),
+            How::Alone(number) => *number,
         }
     }
 
     /// The same store, which writes and deletes only as long as the output is held.
     pub fn guard(&self, store: &Store) -> Store {
         match &self.0 {
-            How::Disk(_) => store.clone(),
+            How::Disk(_) | How::Alone(_) => store.clone(),
             How::Bucket(lease) => store.guarded(lease.guard()),
         }
     }
@@ -65,7 +73,7 @@ impl Hold {
     /// What the work failed with, or how the output was lost.
     pub async fn while_held<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         match &self.0 {
-            How::Disk(_) => work.await,
+            How::Disk(_) | How::Alone(_) => work.await,
             How::Bucket(lease) => tokio::select! {
                 lost = lease.lost() => Err(lost),
                 done = work => done,
@@ -80,7 +88,7 @@ impl Hold {
     /// How the output was lost, or what the request failed with: the attempt must not be sent.
     pub async fn promise(&self, not_after: Moment) -> Result<()> {
         match &self.0 {
-            How::Disk(_) => Ok(()),
+            How::Disk(_) | How::Alone(_) => Ok(()),
             How::Bucket(lease) => lease.promise(not_after).await,
         }
     }
@@ -93,7 +101,7 @@ impl Hold {
     /// What the work failed with, how the output was lost meanwhile, or what a request failed with.
     pub async fn deleting<T>(&self, tell: &(dyn Fn(&str) + Sync), work: impl Future<Output = Result<T>>) -> Result<T> {
         match &self.0 {
-            How::Disk(_) => work.await,
+            How::Disk(_) | How::Alone(_) => work.await,
             How::Bucket(lease) => lease.deleting(tell, work).await,
         }
     }
@@ -103,6 +111,7 @@ impl Hold {
     pub async fn release(self, settled: bool) {
         match self.0 {
             How::Disk(lock) => drop(lock),
+            How::Alone(_) => {}
             How::Bucket(lease) => lease.release(settled).await,
         }
     }

@@ -24,7 +24,7 @@ use pipeline::job::Write;
 use pipeline::plan::memory::Resources;
 use pipeline::store::Store;
 use pipeline::{Error, Result};
-use source::{Context, Source};
+use source::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use voxel::{AnyVolume, Dtype, Extent, Region};
@@ -32,6 +32,7 @@ use voxel::{AnyVolume, Dtype, Extent, Region};
 use crate::pyramid;
 pub use raw::Raw;
 pub use reading::Reading;
+pub(crate) use source::Source;
 pub use voxel_size::VoxelSize;
 
 /// What an import may be told.
@@ -116,6 +117,11 @@ pub async fn import(
     }
     let bytes_written = store.requests().bytes_out;
     Ok(Imported { url: store.url().to_owned(), array: Arc::unwrap_or_clone(array), bytes_written, notes })
+}
+
+/// Opens a file and imports nothing.
+pub(crate) fn look(path: &Path, reading: &Reading, memory_bytes: u64, folder: &Path) -> Result<Source> {
+    Source::open(path, &Context { reading, memory_bytes, folder })
 }
 
 /// Where slabs beyond memory are kept: next to the answer, where there has to be room anyway; for a bucket, where the

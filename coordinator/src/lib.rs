@@ -11,16 +11,23 @@ pub mod dispatch;
 pub mod executor;
 pub mod exit;
 pub mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hold;
 pub mod import;
 pub mod info;
+mod machine;
+pub mod memory;
+mod output;
 pub mod progress;
 pub mod pyramid;
+mod replay;
 pub mod report;
 pub mod run;
 pub mod slice;
 pub mod table;
 mod units;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -29,6 +36,7 @@ use clap::Parser;
 /// The program: everything but the process itself.
 pub fn main() -> ExitCode {
     keep_memory_tight();
+    memory::explain_when_it_is_out();
     exit::hush_broken_pipes();
     let cli = cli::Cli::parse();
     tracing_subscriber::fmt()

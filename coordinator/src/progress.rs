@@ -80,9 +80,18 @@ impl Progress {
 
     /// One thing with no stages before or after it: `done` of `all` voxels.
     pub fn of_one(&self, name: &str, done: u64, all: u64) {
+        self.so_far(name, done, all, all);
+    }
+
+    /// The same for what has no voxels: `done` of `all` things.
+    pub fn of_some(&self, name: &str, done: u64, all: u64) {
+        self.so_far(name, done, all, 0);
+    }
+
+    fn so_far(&self, name: &str, done: u64, all: u64, voxels: u64) {
         let starts = self.stage.lock().is_ok_and(|stage| stage.is_none());
         if starts {
-            self.stage(name, all, all);
+            self.stage(name, all, voxels);
         }
         let before = self.stage.lock().ok().and_then(|stage| stage.as_ref().map(|s| s.done)).unwrap_or(0);
         self.advance(done.saturating_sub(before), false);

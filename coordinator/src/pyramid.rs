@@ -102,7 +102,8 @@ pub(crate) async fn finish(
         ours: attributes,
         ome: image.ome,
     };
-    group.publish(store).await
+    group.publish(store).await?;
+    Ok(())
 }
 
 /// Refuses an import whose levels could not be made in that memory, before anything is written.

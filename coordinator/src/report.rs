@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
+use pipeline::checkpoint::{Checkpoint, Ranges};
 use pipeline::op::{Choice, Cut, Op};
 use pipeline::plan::memory::Projection;
 use pipeline::plan::{Plan, Rows};
@@ -11,10 +12,10 @@ use pipeline::state::State;
 use pipeline::store::{Requests, Store};
 use pipeline::task::Receipt;
 use pipeline::{Error, Result, layout};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::dispatch::StageTiming;
+use crate::dispatch::{FailedTask, StageTiming, told};
 use crate::run::Planned;
 use crate::units::{self, Bytes};
 
@@ -123,6 +124,32 @@ pub fn provenance(
     summary: &Summary,
     timings: &[StageTiming],
     projection: &Projection,
+    requests: (Requests, Requests),
+) -> Value {
+    let mut report = common(plan, timings, projection, requests);
+    report["finished"] = true.into();
+    report["summary"] = json!(summary);
+    report
+}
+
+/// What stands in run.json of a run that tasks have stopped.
+pub fn unfinished(
+    plan: &Plan,
+    timings: &[StageTiming],
+    projection: &Projection,
+    requests: (Requests, Requests),
+    failed: &[FailedTask],
+) -> Value {
+    let mut report = common(plan, timings, projection, requests);
+    report["finished"] = false.into();
+    report["failed"] = json!(failed);
+    report
+}
+
+fn common(
+    plan: &Plan,
+    timings: &[StageTiming],
+    projection: &Projection,
     (output, input): (Requests, Requests),
 ) -> Value {
     json!({
@@ -135,7 +162,6 @@ pub fn provenance(
         "plan": plan.id,
         "executor": "local",
         "block": plan.grid.block,
-        "summary": summary,
         "stages": timings,
         "attempts": timings.iter().map(|t| t.attempts).sum::<u64>(),
         "memory_projected_bytes": projection.bytes,
@@ -246,6 +272,9 @@ pub struct Status {
     pub finished: bool,
     /// Stages that have started, and how much of them is done.
     pub stages: Vec<StageStatus>,
+    /// Tasks that failed for good when the run was last stopped by some.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedTask>,
     /// The summary of a finished run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
@@ -274,6 +303,7 @@ pub async fn status(output: &str) -> Result<Status> {
             output: store.url().to_owned(),
             finished: true,
             stages: Vec::new(),
+            failed: Vec::new(),
             summary: Some(summary),
         });
     }
@@ -281,28 +311,59 @@ pub async fn status(output: &str) -> Result<Status> {
         Error::invalid(format!("there is no run in {}", store.url()))
             .hint("name the folder that was given to `voxmill run` with -o")
     })?;
+    let known = Checkpoint::latest(&store, &plan, u64::MAX).await?;
     let mut stages = Vec::new();
-    let mut units = Some(plan.grid.units());
+    let mut units = Some(plan.first_state().units);
     for (i, stage) in plan.stages.iter().enumerate() {
-        let state = State::read(&store, &plan, i).await?;
-        let mut done = 0;
-        if let Some(units) = units {
-            let mut next = 0;
-            while next < units {
-                // Segments that are still running leave gaps: what comes after one is found by the plan's lengths.
-                match Receipt::read(&store, &plan, i, next).await? {
-                    Some(receipt) => {
-                        done += receipt.end - next;
-                        next = receipt.end;
-                    }
-                    None => next += stage.segment,
-                }
-            }
+        let name = plan.stage_name(stage);
+        if let Some(known) = known.as_ref().filter(|known| i < known.stage) {
+            stages.push(StageStatus { name, units: Some(known.units[i]), done: known.units[i] });
+            units = Some(known.units[i + 1]);
+            continue;
         }
-        stages.push(StageStatus { name: plan.stage_name(stage), units, done });
-        units = state.map(|s| s.units);
+        let sure = known.as_ref().filter(|known| known.stage == i).map(|known| &known.done);
+        let done = match units {
+            Some(units) => done_of(&store, &plan, i, units, sure).await?,
+            None => 0,
+        };
+        stages.push(StageStatus { name, units, done });
+        units = State::read(&store, &plan, i).await?.map(|s| s.units);
     }
-    Ok(Status { output: store.url().to_owned(), finished: false, stages, summary: None })
+    let failed = failed_of(&store, &plan).await?;
+    Ok(Status { output: store.url().to_owned(), finished: false, stages, failed, summary: None })
+}
+
+/// Units of a stage with a receipt, of which some are known.
+async fn done_of(store: &Store, plan: &Plan, stage: usize, units: u64, known: Option<&Ranges>) -> Result<u64> {
+    let (length, mut next, mut done) = (plan.stages[stage].segment, 0, 0);
+    while next < units {
+        let end = match known.and_then(|known| known.end_of(next)) {
+            Some(end) => Some(end),
+            None => Receipt::read(store, plan, stage, next).await?.map(|receipt| receipt.end),
+        };
+        match end {
+            Some(end) => {
+                done += end - next;
+                next = end;
+            }
+            // Segments that are still running leave gaps: what comes after one begins at a multiple of their length.
+            None => next = (next / length + 1) * length,
+        }
+    }
+    Ok(done)
+}
+
+/// The failed tasks that a report of this very plan lists. One that can't be read lists none.
+async fn failed_of(store: &Store, plan: &Plan) -> Result<Vec<FailedTask>> {
+    #[derive(Default, Deserialize)]
+    struct Report {
+        plan: String,
+        #[serde(default)]
+        failed: Vec<FailedTask>,
+    }
+    let Some(object) = store.get(layout::RUN_REPORT).await? else { return Ok(Vec::new()) };
+    let report: Report = serde_json::from_slice(&object.bytes).unwrap_or_default();
+    Ok(if report.plan == plan.id { report.failed } else { Vec::new() })
 }
 
 impl fmt::Display for Status {
@@ -316,6 +377,10 @@ impl fmt::Display for Status {
                 Some(units) => writeln!(f, "  {:<28} {} of {}", stage.name, stage.done, units)?,
                 None => writeln!(f, "  {:<28} not reached", stage.name)?,
             }
+        }
+        if !self.failed.is_empty() {
+            writeln!(f, "failed when it was last stopped:")?;
+            write!(f, "{}", told(&self.failed))?;
         }
         Ok(())
     }

@@ -13,17 +13,21 @@ use pipeline::plan::build::{self, InputImage, Wishes};
 use pipeline::plan::memory::{self, Projection, Resources};
 use pipeline::plan::{Input, MergeSettings, Plan};
 use pipeline::publish::into_input::IntoInput;
-use pipeline::publish::{self, Manifest, Outputs};
+use pipeline::publish::{self, Manifest};
+use pipeline::sources::{Sources, name_of};
+use pipeline::state::State;
 use pipeline::store::Store;
 use pipeline::task::Worker;
 use pipeline::{Error, Kind, Result, layout};
 use tokio::sync::OnceCell;
 
 use crate::cli::How;
-use crate::dispatch;
+use crate::dispatch::{self, Dispatch};
 use crate::executor::{Executor, Local};
 use crate::exit::Stop;
 use crate::hold::Hold;
+use crate::machine;
+use crate::output::{Taken, Taking};
 use crate::progress::Progress;
 use crate::report::{self, Summary};
 use pipeline::step::PerAxis;
@@ -45,6 +49,8 @@ pub struct Settings {
     pub keep: bool,
     /// Put the labels into the input, too.
     pub into_input: bool,
+    /// Tasks of a stage that may fail before the run stops.
+    pub failures_most: usize,
     /// Say nothing.
     pub quiet: bool,
 }
@@ -55,7 +61,7 @@ pub fn cores() -> usize {
 }
 
 /// The clock of this machine.
-fn wall_clock() -> Clock {
+pub(crate) fn wall_clock() -> Clock {
     Clock::new(|| {
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         Moment(since.as_millis() as u64)
@@ -86,6 +92,7 @@ impl Settings {
             overwrite: how.overwrite,
             keep: how.keep,
             into_input: how.into_input,
+            failures_most: how.max_failures,
             quiet: how.quiet,
         })
     }
@@ -106,6 +113,24 @@ pub struct Planned {
     pub output: PathBuf,
     /// Memory and threads it was planned for.
     pub resources: Resources,
+    image: InputImage,
+    wishes: Wishes,
+}
+
+impl Planned {
+    /// The same job planned so that it can go on from an earlier run: with its blocks, if none were asked for and they
+    /// fit, and from what it left, where its last `state` is given.
+    pub(crate) fn replan(&self, settings: &Settings, earlier: &Plan, state: Option<&State>) -> Result<Plan> {
+        let wishes = Wishes { earlier: state.map(|state| (earlier.clone(), state.clone())), ..self.wishes.clone() };
+        let plan =
+            |block| build::plan(&self.plan.job, &self.image, &Wishes { block, ..wishes.clone() }, &self.resources);
+        let mut plan = match (settings.block.is_some(), plan(Some(earlier.grid.block))) {
+            (false, Ok(plan)) => plan,
+            _ => plan(self.wishes.block)?,
+        };
+        plan.contents = self.plan.contents.clone();
+        Ok(plan)
+    }
 }
 
 /// Plans a job without touching its output.
@@ -131,11 +156,15 @@ pub async fn planned(job: &Job, settings: &Settings) -> Result<Planned> {
         intensity: intensity.as_ref().map(|array| (input_of(array, &Pick::default()), array.extent())),
     };
     let block = settings.block.as_ref().map(|b| b.resolve(image.extent.planar, 1)).transpose();
-    let wishes =
-        Wishes { block: block.map_err(|e| e.at("--block"))?, segment: settings.segment, merge: settings.merge };
+    let wishes = Wishes {
+        block: block.map_err(|e| e.at("--block"))?,
+        segment: settings.segment,
+        merge: settings.merge,
+        earlier: None,
+    };
     let plan = build::plan(job, &image, &wishes, &settings.resources)?;
     let projection = memory::project(&plan, &settings.resources)?;
-    Ok(Planned { plan, projection, output, resources: settings.resources })
+    Ok(Planned { plan, projection, output, resources: settings.resources, image, wishes })
 }
 
 /// Opens an array that is read beside the input: of an image group the job's level, and where there is no such level, or
@@ -235,18 +264,22 @@ pub async fn run(job: &Job, settings: &Settings) -> Result<Summary, Stop> {
 }
 
 /// Runs `work` until it is done or the user presses Ctrl-C.
-pub(crate) async fn until_interrupted<T>(work: impl Future<Output = Result<T>>, then: &str) -> Result<T, Stop> {
+pub(crate) async fn until_interrupted<T, E: Into<Stop>>(
+    work: impl Future<Output = Result<T, E>>,
+    then: &str,
+) -> Result<T, Stop> {
     tokio::select! {
-        done = work => Ok(done?),
+        done = work => done.map_err(Into::into),
         _ = tokio::signal::ctrl_c() => Err(Stop::Interrupted(then.to_owned())),
     }
 }
 
 /// The output's hold is put into `held`, so that it is given back however this ends.
-async fn run_to_end(job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Result<Summary> {
+async fn run_to_end(job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Result<Summary, Stop> {
     let started = Instant::now();
     let progress = Arc::new(Progress::new(settings.quiet));
-    let planned = planned(job, settings).await?;
+    let mut planned = planned(job, settings).await?;
+    machine::check_room(&planned.projection)?;
     let beside = match settings.into_input {
         true => {
             let folder = planned.output.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -259,10 +292,12 @@ async fn run_to_end(job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Re
     let hold = held.get_or_try_init(|| Hold::take(&store, wall_clock(), &tell)).await?;
     let store = hold.guard(&store);
     store.probe().await?;
-    if settings.overwrite {
-        hold.deleting(&tell, erase(&store, &planned.plan)).await?;
-    }
-    let plan = match take_output(&store, planned.plan, settings).await? {
+    // Before anything is read: what changes from here on is noticed.
+    let now = Sources::open(&planned.plan).await?.versions().await?;
+    planned.plan.contents = now.as_ref().map(name_of);
+    drop(now);
+    let taking = Taking { store: &store, planned: &planned, settings, hold, progress: &progress };
+    let plan = match taking.take().await? {
         Taken::Run(plan) => {
             beside.as_ref().map_or(Ok(()), IntoInput::check_free)?;
             Arc::new(*plan)
@@ -277,18 +312,48 @@ async fn run_to_end(job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Re
     };
     let projection = memory::project(&plan, &settings.resources)?;
     let worker = Worker::open(store.clone(), Arc::clone(&plan), &settings.resources, wall_clock()).await?;
-    let input = worker.input().clone();
+    let sources = worker.sources().clone();
     let executor: Arc<dyn Executor> = Arc::new(Local::new(worker, Arc::clone(&progress)));
-    let (state, timings) = hold.while_held(dispatch::run(&plan, &store, &executor, &progress)).await?;
+    let clock = wall_clock();
+    let dispatch = Dispatch {
+        plan: &plan,
+        store: &store,
+        executor: &executor,
+        progress: &progress,
+        clock: &clock,
+        hold,
+        failures_most: settings.failures_most,
+        seed: clock.now().0 ^ u64::from(std::process::id()) << 32,
+    };
+    let ended = hold.while_held(async { Ok(dispatch::run(&dispatch).await) }).await?;
+    let requests = || (store.requests(), sources.input.store().requests());
+    let state = match ended.state {
+        Ok(state) => state,
+        Err(error) => {
+            let report = report::unfinished(&plan, &ended.stages, &projection, requests(), &ended.failed);
+            // Why it failed is known, and may be why this can't be written either.
+            if let Err(error) = publish::write_report(&store, &report).await {
+                tracing::info!(error = error.message, "no report was written");
+            }
+            return Err(match settings.failures_most > 0 && !ended.failed.is_empty() {
+                true => Stop::Tasks { output: store.url().to_owned(), failed: ended.failed },
+                false => error.into(),
+            });
+        }
+    };
+    let timings = ended.stages;
     if state.all_missing(&plan) {
         progress.say(&format!("warning: not one chunk of {} is there; every voxel is its fill value", plan.input.url));
     }
     let units: Vec<u64> = timings.iter().map(|t| t.units).collect();
     let seconds = started.elapsed().as_secs_f64();
     let summary = Summary::of(&plan, &state, &planned.output, Some(seconds));
-    let requests = (store.requests(), input.store().requests());
-    publish::write_report(&store, &report::provenance(&plan, &summary, &timings, &projection, requests)).await?;
-    let manifest = publish::fold(&store, &plan, &units, settings.keep).await?;
+    publish::write_report(&store, &report::provenance(&plan, &summary, &timings, &projection, requests())).await?;
+    let manifest = publish::fold(&store, &plan, &units, &sources, settings.keep).await?;
+    if manifest.contents.is_none() && sources.input.store().can_list() {
+        progress
+            .say("warning: the input has changed since it was read; the same command brings the answers up to date");
+    }
     put_beside(beside.as_ref(), &store, &manifest, &progress).await?;
     progress.say(&summary.to_string());
     Ok(summary)
@@ -308,72 +373,6 @@ async fn put_beside(
     Ok(())
 }
 
-/// Makes room for a plan, whatever is there.
-async fn erase(store: &Store, plan: &Plan) -> Result<()> {
-    publish::sweep(store).await?;
-    publish::erase(store, plan).await
-}
-
-/// What was found at an output.
-enum Taken {
-    /// This plan is to be run, from its start or from where it was left.
-    Run(Box<Plan>),
-    /// The same job is finished already.
-    Finished(Box<Manifest>),
-}
-
-/// Makes the output this plan's, or finds out that it is finished, or somebody else's.
-async fn take_output(store: &Store, plan: Plan, settings: &Settings) -> Result<Taken> {
-    publish::sweep(store).await?;
-    let another = || {
-        Error::invalid(format!("{} holds the answers of another job", store.url()))
-            .hint("choose another output with -o, or replace them with --overwrite")
-    };
-    if let Some(manifest) = Manifest::read(store).await? {
-        if manifest.plan.identity == plan.identity {
-            if !manifest.kept {
-                // An earlier run may have been stopped just before its last act.
-                publish::clean(store).await?;
-            }
-            return Ok(Taken::Finished(Box::new(manifest)));
-        }
-        return Err(another());
-    }
-    if let Some(stored) = Plan::read(store).await? {
-        if stored.identity != plan.identity {
-            return Err(another());
-        }
-        // Its blocks are kept, so that what is done counts, unless they don't fit into this memory.
-        if memory::project(&stored, &settings.resources).is_ok() {
-            return Ok(Taken::Run(Box::new(stored)));
-        }
-        publish::clean(store).await?;
-    } else if let Some(found) = found_something(store, &plan).await? {
-        return Err(Error::invalid(format!(
-            "{} is there already, and no run of voxmill says whose it is",
-            store.display(&found)
-        ))
-        .hint("choose another output with -o, or replace it with --overwrite"));
-    }
-    if !plan.create(store).await? {
-        return Err(Error::unavailable(format!("another voxmill has just started in {}", store.url())));
-    }
-    Ok(Taken::Run(Box::new(plan)))
-}
-
-/// An output that lies there without a plan or manifest.
-async fn found_something(store: &Store, plan: &Plan) -> Result<Option<String>> {
-    let children = store.children("").await?;
-    let mut outputs = Outputs::usual();
-    let own = Outputs::of(plan);
-    outputs.groups.extend(own.groups);
-    outputs.files.extend(own.files);
-    // A report alone says nothing that could be lost.
-    let taken =
-        |key: &String| key != layout::RUN_REPORT && children.folders.iter().chain(&children.objects).any(|c| c == key);
-    Ok(outputs.groups.into_iter().chain(outputs.files).find(taken))
-}
-
 /// Removes a run's own state, and what an unfinished one has written. Says what was done.
 ///
 /// # Errors
@@ -388,19 +387,24 @@ pub async fn clean(output: &str) -> Result<String> {
     let tell = |line: &str| eprintln!("{line}");
     let hold = Hold::take(&store, wall_clock(), &tell).await?;
     let store = hold.guard(&store);
-    let unfinished = plan.filter(|_| manifest.is_none());
-    let removed = hold.deleting(&tell, clean_held(&store, unfinished.as_ref())).await;
+    // A plan beside the manifest of another was about to replace it, and both may have left something.
+    let finished = manifest.as_ref().is_some_and(|m| plan.as_ref().is_none_or(|plan| plan.id == m.plan.id));
+    let unfinished: Vec<Plan> = match finished {
+        true => Vec::new(),
+        false => plan.into_iter().chain(manifest.map(|manifest| manifest.plan)).collect(),
+    };
+    let removed = hold.deleting(&tell, clean_held(&store, &unfinished)).await;
     hold.release(removed.is_ok()).await;
     removed?;
-    Ok(match unfinished {
-        Some(_) => format!("{}: the unfinished run and what it had written are removed", store.url()),
-        None => format!("{}: the run's own state is removed; its answers stay", store.url()),
+    Ok(match finished {
+        false => format!("{}: the unfinished run and what it had written are removed", store.url()),
+        true => format!("{}: the run's own state is removed; its answers stay", store.url()),
     })
 }
 
-async fn clean_held(store: &Store, unfinished: Option<&Plan>) -> Result<()> {
+async fn clean_held(store: &Store, unfinished: &[Plan]) -> Result<()> {
     publish::sweep(store).await?;
-    if let Some(plan) = unfinished {
+    for plan in unfinished {
         publish::withdraw(store, plan).await?;
     }
     publish::clean(store).await?;

@@ -73,7 +73,7 @@ impl Partial {
     }
 
     /// The inverse of [`Partial::encode`] for a count.
-    fn decode(round: Round, bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(round: Round, bytes: &[u8]) -> Option<Self> {
         if bytes.is_empty() {
             return Some(Partial::Nothing);
         }

@@ -11,8 +11,10 @@
 //! .voxmill/leases/<lease>.deletes                     there while its holder deletes
 //! .voxmill/probe/object                               tries what the store can do; gone at once
 //! .voxmill/receipts/<stage fingerprint>/<first unit>  created once, after the data it speaks of
-//! .voxmill/state/<stage fingerprint>                  what the stage's advance decided
+//! .voxmill/state/<stage fingerprint>                  what was decided before the stage
+//! .voxmill/checkpoint/<lease>.json                    how far the run is; written over every few seconds
 //! .voxmill/scratch/<stage fingerprint>/<unit>         one object per unit
+//! .voxmill/given.json                               what an unfinished run took over from the one before it
 //! .voxmill/manifest.json                              what stays of plan and receipts after success
 //! ```
 
@@ -34,8 +36,13 @@ pub const RECEIPTS: &str = ".voxmill/receipts";
 pub const STATES: &str = ".voxmill/state";
 /// All scratch objects.
 pub const SCRATCH: &str = ".voxmill/scratch";
+/// All checkpoints.
+pub const CHECKPOINTS: &str = ".voxmill/checkpoint";
 /// The manifest of a finished run.
 pub const MANIFEST: &str = ".voxmill/manifest.json";
+
+/// What an unfinished run took over from the one before it.
+pub const GIVEN: &str = ".voxmill/given.json";
 
 /// The label image (an OME-Zarr group).
 pub const LABELS: &str = "labels.zarr";
@@ -49,6 +56,11 @@ pub const CONTACTS: &str = "contacts.parquet";
 pub const HISTOGRAM: &str = "histogram.json";
 /// Provenance.
 pub const RUN_REPORT: &str = "run.json";
+
+/// The receipts of a stage.
+pub fn receipts(stage: &str) -> String {
+    format!("{RECEIPTS}/{stage}")
+}
 
 /// The lease of a number.
 pub fn lease(number: u64) -> String {
@@ -101,9 +113,19 @@ pub fn receipt(stage: &str, first: u64) -> String {
     format!("{RECEIPTS}/{stage}/{first:012}.json")
 }
 
-/// What a stage's advance decided.
+/// The first unit of a receipt of this name.
+pub fn first_of(receipt: &str) -> Option<u64> {
+    receipt.strip_suffix(".json")?.parse().ok()
+}
+
+/// What was decided before a stage.
 pub fn state(stage: &str) -> String {
     format!("{STATES}/{stage}.json")
+}
+
+/// How far the coordinator with this lease is.
+pub fn checkpoint(lease: u64) -> String {
+    format!("{CHECKPOINTS}/{lease:012}.json")
 }
 
 /// The scratch object of a stage's unit.
@@ -111,9 +133,10 @@ pub fn scratch(stage: &str, unit: u64) -> String {
     format!("{SCRATCH}/{stage}/{unit:012}")
 }
 
-/// The partial histogram of a stage's segment that starts at `first`.
-pub fn tally(stage: &str, first: u64) -> String {
-    format!("{SCRATCH}/{stage}/tally-{first:012}")
+/// The partial histogram of units `first..end` of a stage. Two attempts at a segment may end at different units, and
+/// the receipt of only one of them stands: the end is in the key, so that neither writes over what the other counted.
+pub fn tally(stage: &str, first: u64, end: u64) -> String {
+    format!("{SCRATCH}/{stage}/tally-{first:012}-{end:012}")
 }
 
 /// Which contributors' rows fall into which range of a ranking stage.
@@ -126,10 +149,16 @@ pub fn digest(stage: &str) -> String {
     format!("{SCRATCH}/{stage}/digest")
 }
 
+/// The versions of what a stage has read.
+pub fn reads(stage: &str) -> String {
+    format!("{SCRATCH}/{stage}/reads.json")
+}
+
 /// The array of an image that is kept for later stages only (before a barrier, where that is cheaper than computing it
-/// again, and after the labels of a step have been merged).
-pub fn scratch_image(plan: &str, image: usize) -> String {
-    format!("{SCRATCH}/{plan}/image-{image}")
+/// again, and after the labels of a step have been merged). Its chunks depend on the blocks.
+pub fn scratch_image(image: &str, block: [usize; 3]) -> String {
+    let [z, y, x] = block;
+    format!("{SCRATCH}/image-{image}-{z}x{y}x{x}")
 }
 
 /// Working files of a unit that did not fit in memory; gone when the unit is done.

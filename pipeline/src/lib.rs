@@ -7,10 +7,13 @@
 
 pub mod array;
 mod buckets;
+pub mod checkpoint;
 mod count;
 mod error;
 mod fault;
 pub mod fence;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grid;
 pub mod job;
 pub mod layout;
@@ -24,9 +27,12 @@ mod record;
 pub mod reduce;
 mod rows;
 mod scratch;
+pub mod sources;
+pub mod stale;
 pub mod state;
 pub mod step;
 pub mod store;
 pub mod task;
+pub mod verify;
 
 pub use error::{Error, Kind, Result};

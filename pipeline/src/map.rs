@@ -8,7 +8,6 @@ pub(crate) mod labels;
 mod read;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use tokio::sync::SemaphorePermit;
 use voxel::{AnyVolume, Dtype, Region, Volume};
@@ -18,8 +17,8 @@ use crate::count::{self, Partial};
 use crate::op::Op;
 use crate::plan::{Intensity, Leaf, Pass, Plan, Stored};
 use crate::reduce::Contribution;
+use crate::sources::Versions;
 use crate::state::State;
-use crate::store::Version;
 use crate::task::{Gate, Worker, Written};
 use crate::{Error, Result};
 
@@ -27,7 +26,7 @@ use crate::{Error, Result};
 #[derive(Default)]
 pub(crate) struct Done {
     pub(crate) written: Vec<Written>,
-    pub(crate) read: BTreeMap<String, Version>,
+    pub(crate) read: Versions,
     pub(crate) missing_chunks: u64,
     pub(crate) contributions: Vec<Contribution>,
     pub(crate) rows: Option<u64>,
@@ -94,9 +93,18 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
                     if permit.is_none() {
                         permit = Some(gate.compute().await?);
                     }
-                    if let Some(mask) = &mask {
+                    let copy = mask.as_ref().filter(|_| !last || n + 1 < leaves.len()).map(|mask| {
+                        // What comes after sees the image as it is, mask or not.
+                        tokio::task::block_in_place(|| {
+                            let mut copy = image.cropped(block.grown([leaf.rim(); 3], plan.extent.shape));
+                            voxel::mask::within(&mut copy, mask);
+                            copy
+                        })
+                    });
+                    if let (None, Some(mask)) = (&copy, &mask) {
                         tokio::task::block_in_place(|| voxel::mask::within(image, mask));
                     }
+                    let image = copy.as_ref().unwrap_or(image);
                     let left = labels::Left { worker, leaf, unit, image, intensity: intensity.as_ref() };
                     done.contributions.extend(left.write().await?);
                 }
@@ -144,7 +152,7 @@ pub(crate) fn beside(plan: &Plan, pass: &Pass) -> Option<Beside> {
 }
 
 /// Runs one op; where there is a mask, what lies outside is background before and after it.
-fn apply(
+pub(crate) fn apply(
     plan: &Plan,
     op: &Op,
     number: usize,

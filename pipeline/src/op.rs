@@ -14,6 +14,13 @@ use voxel::{AnyVolume, Dtype, Extent, Region};
 use crate::step::{self, Rule, Step};
 use crate::{Error, Result};
 
+/// The version of histograms and of what is read off them: even bins, ranks, Otsu's threshold. Raised as
+/// [`Op::version`] is.
+pub const HISTOGRAM_VERSION: u32 = 1;
+
+/// The version of how a level is made of the one before. Raised as [`Op::version`] is.
+pub const LEVEL_VERSION: u32 = 1;
+
 /// One step of a chain, ready to run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
@@ -230,6 +237,29 @@ impl Op {
             Op::FillHoles { .. } => "fill_holes",
             Op::Label(_) => "label",
             Op::Objects { .. } => "objects",
+        }
+    }
+
+    /// The version of what computes it. Raise it whenever the bytes the op gives can change, for voxels as for what it
+    /// leaves to be merged (rows, contacts, the histogram a threshold is chosen from): what was left by another version
+    /// is then no longer taken for what this one would give. `tests/golden/ops.txt` has a hash for each version.
+    pub fn version(&self) -> u32 {
+        match self {
+            Op::Rescale(_) => 1,
+            Op::Clip(_) => 1,
+            Op::Cast { .. } => 1,
+            Op::Gaussian(_) => 1,
+            Op::Median(_) => 1,
+            Op::Mean(_) => 1,
+            Op::Extreme(_) => 1,
+            Op::Threshold(_) => 1,
+            Op::Erode(_) => 1,
+            Op::Dilate(_) => 1,
+            Op::Open(_) => 1,
+            Op::Close(_) => 1,
+            Op::FillHoles { .. } => 1,
+            Op::Label(_) => 1,
+            Op::Objects { .. } => 1,
         }
     }
 

@@ -12,6 +12,8 @@
 //! stage will hold.
 
 pub mod build;
+mod fingerprint;
+mod given;
 mod lay;
 pub mod memory;
 mod stage;
@@ -30,13 +32,15 @@ use crate::layout;
 use crate::op::{Choice, Op};
 use crate::pyramid::{self, Level};
 use crate::reduce::Contributor;
+use crate::state::State;
 use crate::store::Store;
 use crate::{Error, Result};
 
-pub use stage::{Count, Leaf, Pass, Round, Stage, StageKind};
+pub use given::Given;
+pub use stage::{Count, Leaf, Pass, Round, SEGMENT_SECONDS, Stage, StageKind};
 
 /// The version of the plan's own form; a worker refuses any other.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// A job, ready to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,6 +77,11 @@ pub struct Plan {
     pub tables: Vec<Table>,
     /// Shape of the label merge.
     pub merge: MergeSettings,
+    /// What an earlier run has left of it.
+    pub given: Given,
+    /// Names the versions of all objects of what is read, as they were when the run began; none where they can't be listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<String>,
     /// What runs, in order.
     pub stages: Vec<Stage>,
 }
@@ -114,7 +123,7 @@ pub enum Intensity {
 }
 
 /// An image that is written. The element type of labels is settled when they have been counted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stored {
     /// Which.
     pub image: usize,
@@ -212,17 +221,35 @@ impl Plan {
             ))
             .hint(format!("finish it with voxmill {theirs}, or {anew}")));
         }
-        serde_json::from_slice(&object.bytes).map(Some).map_err(unusable)
+        crate::record::parse(store, layout::PLAN, &object.bytes).map(Some)
     }
 
-    /// Writes the plan to its output unless one is there; false when one is.
+    /// Writes the plan to its output unless one is there; false when another one is.
     pub async fn create(&self, store: &Store) -> Result<bool> {
-        store.put_new(layout::PLAN, crate::record::json(self)?).await
+        let json = crate::record::json(self)?;
+        if store.put_new(layout::PLAN, json.clone()).await? {
+            return Ok(true);
+        }
+        // The store may have written ours and lost the reply to that.
+        Ok(store.get(layout::PLAN).await?.is_some_and(|object| object.bytes == json))
     }
 
     /// The tree of the label merge.
     pub fn tree(&self) -> Tree {
         self.grid.tree(self.merge.fanout)
+    }
+
+    /// What is known before the first stage.
+    pub fn first_state(&self) -> State {
+        State { units: self.stage_units(0).unwrap_or(0), ..self.given.state.clone() }
+    }
+
+    /// The key of what is decided at the end of a stage: it describes the next one, and is named after it.
+    pub fn state_key(&self, stage: usize) -> String {
+        match self.stages.get(stage + 1) {
+            Some(next) => layout::state(&next.fingerprint),
+            None => layout::state(&hash(&("the end", self.stages.last().map(|last| &last.fingerprint)))),
+        }
     }
 
     /// The fingerprint of a stage of which there is one at most; empty when there is none.
@@ -408,7 +435,7 @@ impl Plan {
     /// Keys of the arrays that hold a stored image, all the same.
     pub fn arrays_of(&self, stored: &Stored, level: usize) -> Vec<String> {
         match stored.groups.is_empty() {
-            true => vec![layout::scratch_image(&self.id, stored.image)],
+            true => vec![layout::scratch_image(&self.image_fingerprints()[stored.image], self.grid.block)],
             false => stored.groups.iter().map(|group| layout::level(group, level)).collect(),
         }
     }

@@ -1,46 +1,56 @@
 //! The end of a run: what was computed becomes visible, and the run's own state becomes one manifest.
 //!
-//! [`into_input`] copies labels into the group of the image they are of.
+//! `manifest` is what stays of a run, `clear` takes away what is not to stay, [`into_input`] copies labels into the group
+//! of the image they are of.
 //!
 //! An output without its metadata document can't be opened, so nothing half-written is ever taken for whole: tables and
 //! histogram appear as whole objects, array metadata after every shard, the group's last.
 
+mod clear;
 pub mod into_input;
+mod manifest;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::array::{ArraySpec, Group, METADATA_KEYS};
+use crate::array::{ArraySpec, Group};
 use crate::plan::{Plan, Stored};
-use crate::record;
 use crate::reduce::table;
 use crate::state::State;
 use crate::store::Store;
-use crate::task::{Receipt, Written};
+use crate::task::Written;
 use crate::{Error, Result, count, layout};
 
+pub use clear::{clean, erase, hand_over, reopen, retire, sweep, withdraw};
+pub use manifest::{Manifest, fold};
+
 /// Publishes everything a plan promises, metadata last.
-pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State) -> Result<()> {
-    for table in &plan.tables {
+pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State) -> Result<Vec<Written>> {
+    let mut written = Vec::new();
+    for table in plan.tables.iter().filter(|table| !plan.given.tables.contains(&table.id)) {
         for key in &table.keys {
-            table::publish(store, plan, state, table.id, key).await?;
+            written.push(table::publish(store, plan, state, table.id, key).await?);
         }
     }
-    let report = count::report(store, plan).await?;
-    let pretty = serde_json::to_vec_pretty(&report)
-        .map_err(|e| Error::internal(format!("the histogram can't be written: {e}")))?;
-    store.put(layout::HISTOGRAM, pretty.into()).await?;
+    if !plan.given.histogram {
+        let report = count::report(store, plan).await?;
+        let pretty = serde_json::to_vec_pretty(&report)
+            .map_err(|e| Error::internal(format!("the histogram can't be written: {e}")))?;
+        written.push(Written::of(layout::HISTOGRAM, &pretty));
+        store.put(layout::HISTOGRAM, pretty.into()).await?;
+    }
     for stored in &plan.images {
         for group in &stored.groups {
             let name = group.trim_end_matches(".zarr");
-            publish_image(&store.child(group)?, plan, state, stored, name, None).await?;
+            let documents = publish_image(&store.child(group)?, plan, state, stored, name, None).await?;
+            written.extend(documents.into_iter().map(|document| document.below(group)));
         }
     }
-    Ok(())
+    Ok(written)
 }
 
 /// Writes the metadata of an image whose levels lie in `group`, finest first, the group's own last. `labels_of` is the
-/// path to the image that it labels, where that is known.
+/// path to the image that it labels, where that is known. Gives the documents, with keys below the group.
 async fn publish_image(
     group: &Store,
     plan: &Plan,
@@ -48,12 +58,14 @@ async fn publish_image(
     stored: &Stored,
     name: &str,
     labels_of: Option<&str>,
-) -> Result<()> {
+) -> Result<Vec<Written>> {
+    let mut written = Vec::new();
     let dtype = state.dtype(plan, stored.image);
     let mut levels = Vec::new();
     for (level, made) in stored.levels.iter().enumerate() {
         let spec = ArraySpec { dtype, ..stored.level_spec(level) };
-        spec.publish(&group.child(&level.to_string())?).await?;
+        let documents = spec.publish(&group.child(&level.to_string())?).await?;
+        written.extend(documents.into_iter().map(|document| document.below(&level.to_string())));
         levels.push((level.to_string(), made.geometry.clone()));
     }
     let document = Group {
@@ -65,7 +77,8 @@ async fn publish_image(
         ours: Default::default(),
         ome: stored.spec.ome,
     };
-    document.publish(group).await
+    written.extend(document.publish(group).await?);
+    Ok(written)
 }
 
 /// What a plan leaves that can be opened: the groups of its images, and its tables and documents.
@@ -110,123 +123,6 @@ impl Outputs {
         }
         all
     }
-}
-
-/// What stays of a finished run's plan and receipts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Manifest {
-    /// The plan.
-    pub plan: Plan,
-    /// What its last stage but one decided.
-    pub state: State,
-    /// Every object of the output arrays.
-    pub written: Vec<Written>,
-    /// Whether the plan, receipts and scratch were left beside it.
-    pub kept: bool,
-}
-
-impl Manifest {
-    /// Reads the manifest of a finished run, if there is one.
-    pub async fn read(store: &Store) -> Result<Option<Self>> {
-        let Some(object) = store.get(layout::MANIFEST).await? else { return Ok(None) };
-        record::parse(store, layout::MANIFEST, &object.bytes).map(Some)
-    }
-}
-
-/// Folds plan and receipts of a finished run into its manifest and removes what they were made of; `keep` leaves
-/// plan, receipts and scratch in place beside it.
-pub async fn fold(store: &Store, plan: &Plan, units: &[u64], keep: bool) -> Result<Manifest> {
-    let mut written = Vec::new();
-    for (stage, units) in units.iter().enumerate() {
-        let mut next = 0;
-        while next < *units {
-            let receipt = Receipt::read(store, plan, stage, next).await?;
-            let receipt = receipt.ok_or_else(|| Error::internal("a finished run lacks a receipt"))?;
-            next = receipt.end;
-            written.extend(receipt.written);
-        }
-    }
-    let last = plan.stages.len() - 1;
-    let state = State::read(store, plan, last).await?;
-    let state = state.ok_or_else(|| Error::internal("a finished run lacks its last state"))?;
-    let manifest = Manifest { plan: plan.clone(), state, written, kept: keep };
-    store.put(layout::MANIFEST, record::json(&manifest)?).await?;
-    if !keep {
-        for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES] {
-            store.delete_prefix(prefix).await?;
-        }
-        store.delete(layout::PLAN).await?;
-    }
-    Ok(manifest)
-}
-
-/// Removes what killed processes left half written in an output, and looks only where a run writes: the folder may be
-/// the user's, and hold other things. The caller holds the output's lock.
-pub async fn sweep(store: &Store) -> Result<()> {
-    let Outputs { groups, files } = Outputs::found(store).await;
-    for folder in groups.iter().map(String::as_str).chain([layout::RUN]) {
-        store.sweep_staged(folder).await?;
-    }
-    for file in &files {
-        store.sweep_staged_of(file).await?;
-    }
-    Ok(())
-}
-
-/// Removes the metadata documents and tables of an output, so that nothing of it can be opened any more, then all else
-/// that voxmill left there; and what lies where the next plan will write.
-pub async fn erase(store: &Store, next: &Plan) -> Result<()> {
-    let Outputs { mut groups, mut files } = Outputs::found(store).await;
-    let next = Outputs::of(next);
-    groups.extend(next.groups);
-    files.extend(next.files);
-    for group in &groups {
-        for key in METADATA_KEYS {
-            store.delete(&format!("{group}/{key}")).await?;
-            store.delete(&format!("{}/{key}", layout::level(group, 0))).await?;
-        }
-    }
-    for file in files.iter().map(String::as_str).chain([layout::MANIFEST]) {
-        store.delete(file).await?;
-    }
-    for group in &groups {
-        store.delete_prefix(group).await?;
-    }
-    clean(store).await
-}
-
-/// Removes whatever an unfinished run of this plan may have written outside its own state, and nothing else.
-pub async fn withdraw(store: &Store, plan: &Plan) -> Result<()> {
-    for stored in &plan.images {
-        for group in &stored.groups {
-            for key in METADATA_KEYS {
-                store.delete(&format!("{group}/{key}")).await?;
-            }
-            for level in 0..stored.levels.len() {
-                let (array, spec) = (layout::level(group, level), stored.level_spec(level));
-                for key in METADATA_KEYS {
-                    store.delete(&format!("{array}/{key}")).await?;
-                }
-                for object in spec.objects_in(spec.extent.region()) {
-                    store.delete(&format!("{array}/{}", spec.key(object))).await?;
-                }
-            }
-            // An empty folder of that name would look like somebody's array.
-            store.prune(group).await?;
-        }
-    }
-    for file in &Outputs::of(plan).files {
-        store.delete(file).await?;
-    }
-    Ok(())
-}
-
-/// Removes the run's own state, but for the lock, which its holder still has.
-pub async fn clean(store: &Store) -> Result<()> {
-    for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES] {
-        store.delete_prefix(prefix).await?;
-    }
-    store.delete(layout::PLAN).await
 }
 
 /// Writes the provenance of a run.

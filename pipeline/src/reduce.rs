@@ -41,6 +41,9 @@ pub struct Contributor {
 /// More blocks than this are beyond anything that can be stored.
 const UNIT_BITS: u32 = 44;
 
+/// More objects than this are beyond anything that can be stored, too.
+const OBJECTS_MAX: u64 = 1 << 48;
+
 impl Contributor {
     /// One number for both, as the index of a section.
     pub(crate) fn code(self) -> u64 {
@@ -91,6 +94,9 @@ impl Counts {
     pub(crate) async fn read(file: &Reader) -> Result<Self> {
         let numbers = decode_u64s(&file.require(Tag::Counts, 0).await?);
         let [closed, open, aliases] = numbers[..] else { return Err(file.damaged("its counts are not three")) };
+        if numbers.iter().any(|n| *n > OBJECTS_MAX) {
+            return Err(file.damaged("it counts more objects than there can be"));
+        }
         Ok(Self { closed, open, aliases })
     }
 

@@ -58,6 +58,28 @@ pub(crate) enum Tag {
     Counts = 16,
 }
 
+impl Tag {
+    /// All of them.
+    pub(crate) const ALL: [Tag; 16] = [
+        Tag::Runs,
+        Tag::Plane,
+        Tag::Closed,
+        Tag::Open,
+        Tag::ClosedKeys,
+        Tag::Aliases,
+        Tag::Pairs,
+        Tag::ChildMap,
+        Tag::Sources,
+        Tag::Column,
+        Tag::Ranks,
+        Tag::Sizes,
+        Tag::Finals,
+        Tag::Records,
+        Tag::Tally,
+        Tag::Counts,
+    ];
+}
+
 #[derive(Clone, Copy)]
 struct Entry {
     tag: u32,
@@ -65,6 +87,22 @@ struct Entry {
     index: u64,
     offset: u64,
     length: u64,
+}
+
+impl Entry {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.tag.to_le_bytes());
+        out.extend_from_slice(&self.crc.to_le_bytes());
+        for n in [self.index, self.offset, self.length] {
+            out.extend_from_slice(&n.to_le_bytes());
+        }
+    }
+
+    /// The inverse of [`Entry::encode`].
+    fn decode(e: &[u8]) -> Self {
+        let [index, offset, length] = [8, 16, 24].map(|at| u64_at(e, at));
+        Self { tag: u32_at(e, 0), crc: u32_at(e, 4), index, offset, length }
+    }
 }
 
 /// Writes one scratch object, section by section. Nothing is visible before [`Writer::finish`].
@@ -92,13 +130,7 @@ impl Writer {
     pub(crate) async fn finish(mut self) -> Result<u64> {
         self.table.sort_by_key(|e| (e.tag, e.index));
         let mut tail = Vec::with_capacity(self.table.len() * ENTRY_BYTES + FOOTER_BYTES);
-        for e in &self.table {
-            tail.extend_from_slice(&e.tag.to_le_bytes());
-            tail.extend_from_slice(&e.crc.to_le_bytes());
-            for n in [e.index, e.offset, e.length] {
-                tail.extend_from_slice(&n.to_le_bytes());
-            }
-        }
+        self.table.iter().for_each(|e| e.encode(&mut tail));
         let (length, crc) = (tail.len() as u64, crc32c::crc32c(&tail));
         tail.extend_from_slice(&self.offset.to_le_bytes());
         tail.extend_from_slice(&length.to_le_bytes());
@@ -151,16 +183,12 @@ impl Reader {
         if crc32c::crc32c(&table) != crc {
             return Err(damaged("its table fails its checksum"));
         }
-        let table = table
-            .chunks_exact(ENTRY_BYTES)
-            .map(|e| Entry {
-                tag: u32_at(e, 0),
-                crc: u32_at(e, 4),
-                index: u64_at(e, 8),
-                offset: u64_at(e, 16),
-                length: u64_at(e, 24),
-            })
-            .collect();
+        let table: Vec<Entry> = table.chunks_exact(ENTRY_BYTES).map(Entry::decode).collect();
+        let inside = |e: &Entry| e.offset.checked_add(e.length).is_some_and(|end| end <= offset);
+        let ascending = table.windows(2).all(|pair| (pair[0].tag, pair[0].index) < (pair[1].tag, pair[1].index));
+        if !ascending || !table.iter().all(inside) {
+            return Err(damaged("its sections can't be where its table says"));
+        }
         let tail_offset = size - bytes.len() as u64;
         Ok(Self { store: store.clone(), key: key.to_owned(), table, tail: bytes, tail_offset })
     }
@@ -226,6 +254,32 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
+/// The object with all its checksums made right again, as far as sections and table are where they say: what a fuzzer
+/// needs to get past them.
+pub(crate) fn resealed(object: &[u8]) -> Option<Vec<u8>> {
+    let mut object = object.to_vec();
+    let footer = object.len().checked_sub(FOOTER_BYTES)?;
+    let table = usize::try_from(u64_at(&object, footer)).ok().filter(|table| *table <= footer)?;
+    let mut tail = Vec::new();
+    for entry in object[table..footer].chunks_exact(ENTRY_BYTES) {
+        let mut entry = Entry::decode(entry);
+        let end = entry.offset.checked_add(entry.length).filter(|end| *end <= table as u64);
+        if let Some(end) = end {
+            entry.crc = crc32c::crc32c(&object[entry.offset as usize..end as usize]);
+        }
+        entry.encode(&mut tail);
+    }
+    let (length, crc) = (tail.len() as u64, crc32c::crc32c(&tail));
+    object.truncate(table);
+    object.extend_from_slice(&tail);
+    object.extend_from_slice(&(table as u64).to_le_bytes());
+    object.extend_from_slice(&length.to_le_bytes());
+    object.extend_from_slice(&crc.to_le_bytes());
+    object.extend_from_slice(&VERSION.to_le_bytes());
+    object.extend_from_slice(MAGIC);
+    Some(object)
 }
 
 /// Little-endian u64s in a section.

@@ -10,7 +10,7 @@ use voxel::Dtype;
 
 use crate::plan::{Plan, Rows, TableId};
 use crate::store::Store;
-use crate::{Result, layout, record};
+use crate::{Error, Result, record};
 
 /// What is known when a stage has ended: the description of the next.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,9 +64,21 @@ impl State {
 
     /// Reads what a stage decided, if it has ended.
     pub async fn read(store: &Store, plan: &Plan, stage: usize) -> Result<Option<Self>> {
-        let key = layout::state(&plan.stages[stage].fingerprint);
+        let key = plan.state_key(stage);
         let Some(object) = store.get(&key).await? else { return Ok(None) };
         record::parse(store, &key, &object.bytes).map(Some)
+    }
+
+    /// Writes what a stage decided. Whoever decides it again decides the same.
+    ///
+    /// # Errors
+    /// Internal when it was decided differently before.
+    pub async fn create(&self, store: &Store, plan: &Plan, stage: usize) -> Result<()> {
+        let key = plan.state_key(stage);
+        if record::create(store, &key, self.clone()).await? == *self {
+            return Ok(());
+        }
+        Err(Error::internal(format!("{} was decided differently before", store.display(&key))))
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Store {
     counters: Arc<Counters>,
     place: Place,
     gates: Gates,
+    /// Where objects are looked for that are not here, but for the one that is to be hidden.
+    below: Option<Arc<(Store, String)>>,
 }
 
 /// What is asked before each write.
@@ -182,6 +184,7 @@ impl Store {
                         counters: Arc::default(),
                         place,
                         gates: Gates::default(),
+                        below: None,
                     });
                 }
                 "s3" | "gs" | "az" => {
@@ -203,6 +206,7 @@ impl Store {
             counters: Arc::default(),
             place: Place::Disk,
             gates: Gates::default(),
+            below: None,
         })
     }
 
@@ -215,7 +219,14 @@ impl Store {
             counters: Arc::default(),
             place: Place::Bucket,
             gates: Gates::default(),
+            below: None,
         }
+    }
+
+    /// `upper` with this store beneath it: what `upper` doesn't have is read from here, but for the object `hidden`. This
+    /// store is never written to. Lists and children are those of `upper` alone.
+    pub fn beneath(&self, upper: Store, hidden: String) -> Store {
+        Store { below: Some(Arc::new((self.clone(), hidden))), ..upper }
     }
 
     /// The same store, which writes and deletes only as long as `fence` lets it.
@@ -234,7 +245,14 @@ impl Store {
     /// Invalid when `path` is empty, absolute, or leaves the root.
     pub fn child(&self, path: &str) -> Result<Store> {
         let prefix = self.locate(path)?;
-        Ok(Store { prefix, url: self.display(path).into(), ..self.clone() })
+        let below = match self.below.as_deref() {
+            Some((store, hidden)) => {
+                let hidden = hidden.strip_prefix(path).and_then(|key| key.strip_prefix('/')).unwrap_or_default();
+                Some(Arc::new((store.child(path)?, hidden.to_owned())))
+            }
+            None => None,
+        };
+        Ok(Store { prefix, url: self.display(path).into(), below, ..self.clone() })
     }
 
     /// The store one level up and this root's name in it; `None` at the top.
@@ -358,9 +376,10 @@ impl Store {
         let parts = ranges.iter().map(|range| {
             let at = merged.partition_point(|m| m.start <= range.start).saturating_sub(1);
             match (merged.get(at), read.get(at)) {
-                (Some(m), Some(object)) => {
+                // An empty range lies anywhere, also before all that was read.
+                (Some(m), Some(object)) if !range.is_empty() => {
                     let clip = |byte: u64| ((byte - m.start) as usize).min(object.bytes.len());
-                    object.bytes.slice(clip(range.start)..clip(range.end.max(range.start)))
+                    object.bytes.slice(clip(range.start)..clip(range.end))
                 }
                 _ => Bytes::new(),
             }
@@ -401,7 +420,14 @@ impl Store {
         let name = self.display(key);
         let upload = self.backend.put_multipart(&at).await.map_err(|e| failure(Doing::Write, &name, &e))?;
         let parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-        Ok(Upload { parts, name, counters: Arc::clone(&self.counters), written: 0, gates: self.gates.clone() })
+        Ok(Upload {
+            parts,
+            name,
+            counters: Arc::clone(&self.counters),
+            written: 0,
+            crc32c: 0,
+            gates: self.gates.clone(),
+        })
     }
 
     /// Deletes an object; one that is not there is no error.
@@ -447,6 +473,24 @@ impl Store {
         Ok(entries)
     }
 
+    /// Every object below the folder `prefix` (the root when empty) with its version, as reading it would give it.
+    pub async fn versions(&self, prefix: &str) -> Result<Vec<(String, Version)>> {
+        let at = self.locate_folder(prefix)?;
+        self.check_listable()?;
+        if self.on_disk() {
+            count(&self.counters.lists, 1);
+            let folder = if prefix.is_empty() { self.url.to_string() } else { self.display(prefix) };
+            let within = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+            let files = local::blocking(move || Ok(local::files(FsPath::new(&folder)))).await?;
+            let version = |(key, size, mtime_us)| (format!("{within}{key}"), Version::File { size, mtime_us });
+            return Ok(files.into_iter().map(version).collect());
+        }
+        let found: Result<Vec<ObjectMeta>, _> = self.backend.list(Some(&at)).try_collect().await;
+        let found = found.map_err(|e| failure(Doing::List, &self.display(prefix), &e))?;
+        count(&self.counters.lists, 1 + found.len() as u64 / 1000);
+        Ok(found.iter().filter_map(|meta| Some((self.key_of(&meta.location)?, self.version(meta)))).collect())
+    }
+
     /// What lies directly below the folder `prefix` (the root when empty). Nothing there gives an empty answer.
     pub async fn children(&self, prefix: &str) -> Result<Children> {
         let at = self.locate_folder(prefix)?;
@@ -479,6 +523,11 @@ impl Store {
     /// True when the object is there.
     pub async fn exists(&self, key: &str) -> Result<bool> {
         Ok(self.head(key).await?.is_some())
+    }
+
+    /// Bytes of an object, if it is there.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>> {
+        Ok(self.head(key).await?.map(|meta| meta.size))
     }
 
     /// True when the root itself is an object: a file where a folder was expected.
@@ -526,7 +575,19 @@ impl Store {
         Ok(())
     }
 
+    /// The store beneath, where `key` is not hidden in it.
+    fn below(&self, key: &str) -> Option<&Store> {
+        self.below.as_deref().filter(|(_, hidden)| hidden != key).map(|(store, _)| store)
+    }
+
     async fn get_with(&self, key: &str, range: Option<GetRange>, most: u64) -> Result<Option<Object>> {
+        match (self.get_here(key, range.clone(), most).await?, self.below(key)) {
+            (None, Some(below)) => Box::pin(below.get_with(key, range, most)).await,
+            (found, _) => Ok(found),
+        }
+    }
+
+    async fn get_here(&self, key: &str, range: Option<GetRange>, most: u64) -> Result<Option<Object>> {
         let at = self.locate(key)?;
         let read = match &self.place {
             Place::Web { whole_only } => self.get_from_web(&at, range, most, whole_only).await,
@@ -620,7 +681,10 @@ impl Store {
         count(&self.counters.gets, 1);
         match self.backend.head(&at).await {
             Ok(meta) => Ok(Some(meta)),
-            Err(e) if failure::is_not_found(&e) => Ok(None),
+            Err(e) if failure::is_not_found(&e) => match self.below(key) {
+                Some(below) => Box::pin(below.head(key)).await,
+                None => Ok(None),
+            },
             Err(e) => Err(failure(Doing::Read, &self.display(key), &e)),
         }
     }
@@ -672,7 +736,17 @@ pub struct Upload {
     name: String,
     counters: Arc<Counters>,
     written: u64,
+    crc32c: u32,
     gates: Gates,
+}
+
+/// What was uploaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Length of the object.
+    pub bytes: u64,
+    /// CRC-32C of its bytes.
+    pub crc32c: u32,
 }
 
 impl Upload {
@@ -684,16 +758,17 @@ impl Upload {
             self.parts.write(part);
         }
         self.written += bytes.len() as u64;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
         Ok(())
     }
 
     /// Makes the object visible, replacing what was there.
-    pub async fn finish(self) -> Result<()> {
+    pub async fn finish(self) -> Result<Uploaded> {
         self.gates.check()?;
         self.parts.finish().await.map_err(|e| failure(Doing::Write, &self.name, &e))?;
         count(&self.counters.puts, self.written.div_ceil(PART_BYTES as u64).max(1));
         count(&self.counters.bytes_out, self.written);
-        Ok(())
+        Ok(Uploaded { bytes: self.written, crc32c: self.crc32c })
     }
 
     /// Gives up and cleans away what was sent.

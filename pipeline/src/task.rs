@@ -6,22 +6,27 @@
 //! speaks of is there too.
 
 mod advance;
+mod name;
 mod worker;
 
-use std::collections::BTreeMap;
-
+use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use crate::fence::Moment;
 use crate::plan::Plan;
 use crate::record;
 use crate::reduce::Contribution;
+use crate::sources::Versions;
 use crate::state::State;
-use crate::store::{Store, Version};
+use crate::store::Store;
 use crate::{Result, layout};
 
+pub use name::TaskName;
 pub(crate) use worker::Gate;
 pub use worker::Worker;
+
+/// Receipts that are read at once.
+const RECEIPTS_IN_FLIGHT: usize = 32;
 
 /// One piece of work for a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,6 +89,23 @@ pub struct Written {
     pub crc32c: u32,
 }
 
+impl Written {
+    /// What is written when these bytes are.
+    pub(crate) fn of(key: impl Into<String>, bytes: &[u8]) -> Self {
+        Self { key: key.into(), bytes: bytes.len() as u64, crc32c: crc32c::crc32c(bytes) }
+    }
+
+    /// The same with its key below a folder.
+    pub(crate) fn below(self, folder: &str) -> Self {
+        Self { key: format!("{folder}/{}", self.key), ..self }
+    }
+
+    /// Whether these bytes are those that were written.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        (self.bytes, self.crc32c) == (bytes.len() as u64, crc32c::crc32c(bytes))
+    }
+}
+
 /// The last thing a task writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -99,8 +121,8 @@ pub struct Receipt {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub written: Vec<Written>,
     /// Objects of the input, and the version that was read; those of a mask or of intensities begin with that word.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub read: BTreeMap<String, Version>,
+    #[serde(default, skip_serializing_if = "Versions::is_empty")]
+    pub read: Versions,
     /// Chunks that were not there and read as fill value.
     #[serde(default)]
     pub missing_chunks: u64,
@@ -128,9 +150,27 @@ impl Receipt {
         Ok(Some(receipt))
     }
 
-    /// Writes the receipt; one that is already there says the same.
-    async fn write(&self, store: &Store) -> Result<()> {
-        store.put_new(&layout::receipt(&self.stage, self.first), record::json(self)?).await?;
-        Ok(())
+    /// Reads all receipts of a stage that are there, those that nobody needs any more included.
+    ///
+    /// # Errors
+    /// Data when one can't be read.
+    pub async fn list(store: &Store, plan: &Plan, stage: usize) -> Result<Vec<Self>> {
+        let folder = layout::receipts(&plan.stages[stage].fingerprint);
+        let found = store.list(&folder).await?;
+        let reads =
+            found.iter().filter_map(|entry| entry.key.strip_prefix(&format!("{folder}/")).and_then(layout::first_of));
+        let reads: Vec<_> = reads.map(|first| Self::read(store, plan, stage, first)).collect();
+        futures::stream::iter(reads)
+            .buffered(RECEIPTS_IN_FLIGHT)
+            .try_filter_map(|found| async { Ok(found) })
+            .try_collect()
+            .await
+    }
+
+    /// Writes the receipt, and says where the one that stands ends: another attempt may have left one already, for more
+    /// units or for fewer.
+    pub async fn write(self, store: &Store) -> Result<u64> {
+        let key = layout::receipt(&self.stage, self.first);
+        Ok(record::create(store, &key, self).await?.end)
     }
 }

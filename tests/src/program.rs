@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use coordinator::memory::Remembering;
+
+#[global_allocator]
+static ALLOCATOR: Remembering = Remembering;
+
 fn main() -> ExitCode {
     coordinator::main()
 }

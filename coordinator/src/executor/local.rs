@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use pipeline::Result;
 use pipeline::task::{Answer, Attempt, Worker};
 
-use super::Executor;
+use super::{Began, Executor, Terms};
 use crate::progress::Progress;
 
 /// Carries out tasks in this process.
@@ -24,12 +24,14 @@ impl Local {
 
 #[async_trait]
 impl Executor for Local {
-    async fn run(&self, attempt: &Attempt) -> Result<Answer> {
+    async fn run(&self, attempt: &Attempt, began: &Began) -> Result<Answer> {
+        began.now();
         self.worker.run(attempt, |unit| self.progress.unit_done(unit)).await
     }
 
-    /// The units of one segment run side by side already; a second segment fills in where the first runs out.
-    fn in_flight(&self) -> usize {
-        2
+    /// The units of one segment run side by side already; a second segment fills in where the first runs out. A worker
+    /// here ends with the process, so nothing needs to be given up or kept out.
+    fn terms(&self) -> Terms {
+        Terms { in_flight: 2, backups: false, attempt_limit: None }
     }
 }

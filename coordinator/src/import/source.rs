@@ -10,7 +10,7 @@ use std::path::Path;
 use voxel::{AnyVolume, Dtype, Element, Extent, Region, Volume, with_volume};
 
 /// An image in a file or a folder, opened and found readable.
-pub(super) struct Source {
+pub(crate) struct Source {
     layout: Layout,
     voxels: Voxels,
     scaling: Option<Scaling>,
@@ -139,18 +139,18 @@ impl Source {
         self
     }
 
-    pub(super) fn extent(&self) -> Extent {
+    pub(crate) fn extent(&self) -> Extent {
         self.layout.extent
     }
 
     /// The type of the voxels that are read.
-    pub(super) fn dtype(&self) -> Dtype {
+    pub(crate) fn dtype(&self) -> Dtype {
         self.scaling.map_or(self.layout.dtype, |scaling| scaling.dtype)
     }
 
     /// The axes in the order in which neighbours lie closest in the file: a box that is whole along the first of them
     /// is read in the longest runs. A stream's slabs lie across the last.
-    pub(super) fn nearest_axes(&self) -> [usize; 3] {
+    pub(crate) fn nearest_axes(&self) -> [usize; 3] {
         self.layout.order.axes()
     }
 
@@ -160,7 +160,7 @@ impl Source {
     }
 
     /// The voxels of `region`, which lies inside the extent.
-    pub(super) fn read(&mut self, region: Region) -> Result<AnyVolume> {
+    pub(crate) fn read(&mut self, region: Region) -> Result<AnyVolume> {
         let bytes = match &mut self.voxels {
             Voxels::Flat(flat) => flat.read(&self.layout, region)?,
             Voxels::Stream(stream) => stream.read(&self.layout, region)?,

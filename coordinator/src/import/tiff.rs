@@ -5,6 +5,7 @@
 //! others row by row, each strip or tile once, so that neither a page nor a strip has to fit the memory.
 
 mod describe;
+mod lists;
 mod page;
 mod rows;
 
@@ -21,7 +22,7 @@ use pipeline::{Error, Result};
 use rows::{Plane, Rows};
 use std::cmp::Ordering;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
 use voxel::Extent;
 
@@ -273,11 +274,15 @@ fn source(files: Vec<Scanned>, context: &Context) -> Result<Source> {
 
 /// Opens a file for its directories, whose lists must fit a quarter of the memory.
 fn directories(path: &Path, memory_bytes: u64) -> Result<Directories> {
-    let file = File::open(path).map_err(|error| failed(path, &error))?;
+    let mut file = File::open(path).map_err(|error| failed(path, &error))?;
     let length = usize::try_from(length_of(path)?).unwrap_or(usize::MAX);
     // A list in memory takes up to 32 times what it takes in the file.
     let limit =
         usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX).max(LIST_BYTES_MIN).min(length.saturating_mul(32));
+    if lists::longest(&mut file).map_err(|error| failed(path, &error))? > limit as u64 {
+        return Err(refused(path, 0, &TiffError::LimitsExceeded));
+    }
+    file.rewind().map_err(|error| failed(path, &error))?;
     let mut limits = Limits::default();
     limits.decoding_buffer_size = limit;
     limits.intermediate_buffer_size = limit;

@@ -16,6 +16,7 @@ use super::{Geometry, GroupKind};
 use crate::Error;
 use crate::Result;
 use crate::store::Store;
+use crate::task::Written;
 
 /// Every document that can make a folder a Zarr, of either version. Without them nothing there opens, so they are
 /// deleted first and written last.
@@ -204,7 +205,7 @@ impl Group {
     }
 
     /// Writes the documents; `store` has the group as its root. Every array must be whole by now.
-    pub async fn publish(&self, store: &Store) -> Result<()> {
+    pub async fn publish(&self, store: &Store) -> Result<Vec<Written>> {
         put_all(store, self.documents()).await
     }
 }
@@ -226,9 +227,12 @@ pub(super) fn document(value: &Value) -> Bytes {
     Bytes::from(format!("{value:#}\n"))
 }
 
-pub(super) async fn put_all(store: &Store, documents: Vec<(&'static str, Bytes)>) -> Result<()> {
+/// Writes documents in this order; gives what was written, with keys below the store's root.
+pub(super) async fn put_all(store: &Store, documents: Vec<(&'static str, Bytes)>) -> Result<Vec<Written>> {
+    let mut written = Vec::with_capacity(documents.len());
     for (key, document) in documents {
+        written.push(Written::of(key, &document));
         store.put(key, document).await?;
     }
-    Ok(())
+    Ok(written)
 }

@@ -32,7 +32,12 @@ impl Pyramid {
     /// Invalid when there is no such group; when it is of another version; when its axes are not in the order that
     /// OME-Zarr asks for.
     pub async fn open(url: &str) -> Result<Self> {
-        let store = Store::open(url)?;
+        Self::open_in(Store::open(url)?).await
+    }
+
+    /// Opens the group at the root of `store`; see [`Pyramid::open`].
+    pub(crate) async fn open_in(store: Store) -> Result<Self> {
+        let url = store.url().to_owned();
         // Whatever is there instead is told as everywhere.
         let finest = Self::first(&store).await?;
         let v3 = store.get("zarr.json").await?;

@@ -235,6 +235,19 @@ impl Array {
         std::array::from_fn(|a| self.0.axes.spatial[a].map_or(0, |axis| chunk[a] / shards.chunks[axis]))
     }
 
+    /// Keys of the objects that hold voxels of `region`, relative to the array, whether they are there or not.
+    pub(crate) fn keys_in(&self, region: Region) -> impl Iterator<Item = String> + '_ {
+        let object = self.shard().unwrap_or_else(|| self.chunk());
+        let along = |a: usize| region.start[a] / object[a].max(1)..region.end[a].div_ceil(object[a].max(1));
+        let [zs, ys, xs] = [along(0), along(1), along(2)];
+        let indices = zs.flat_map(move |z| {
+            let xs = xs.clone();
+            ys.clone().flat_map(move |y| xs.clone().map(move |x| [z as u64, y as u64, x as u64]))
+        });
+        let metadata = &self.0.metadata;
+        indices.map(|index| metadata.key(&self.stored(index, &metadata.object)))
+    }
+
     /// Grid index along the stored axes of cells of shape `cell`, from that along z, y, x.
     fn stored(&self, index: [u64; 3], cell: &[u64]) -> Vec<u64> {
         let mut stored = vec![0; cell.len()];

@@ -20,6 +20,7 @@ use super::group::{self, OmeVersion};
 use super::metadata::Metadata;
 use super::{Array, Geometry, Inner};
 use crate::store::Store;
+use crate::task::Written;
 use crate::{Error, Result};
 
 /// An array to be written: an image of two (when planar) or three dimensions, with fill value 0.
@@ -173,7 +174,7 @@ impl ArraySpec {
     }
 
     /// Writes the metadata; `store` has the array as its root. Every object must be there by now.
-    pub async fn publish(&self, store: &Store) -> Result<()> {
+    pub async fn publish(&self, store: &Store) -> Result<Vec<Written>> {
         group::put_all(store, self.metadata()).await
     }
 
@@ -349,7 +350,8 @@ pub async fn write_whole(store: &Store, spec: &ArraySpec, volume: &AnyVolume) ->
     for index in spec.objects_in(spec.extent.region()) {
         store.put(&spec.key(index), spec.encode_object(volume, index)?).await?;
     }
-    spec.publish(store).await
+    spec.publish(store).await?;
+    Ok(())
 }
 
 /// The type on disk.

@@ -261,6 +261,9 @@ pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, step: us
     let table = TableId { step, of: Rows::Objects };
     let file = Reader::open(&worker.store, &layout::scratch(&plan.left(table), unit)).await?;
     let counts = Counts::read(&file).await?;
+    if counts.closed + counts.open > region.voxels() as u64 {
+        return Err(file.damaged("it has more labels than voxels"));
+    }
     let this = Contributor { level: 0, unit };
     let ranked = Labels::of(&worker.store, plan, &state, table)?;
     let mut labels = ranked.of_closed(this, &file, 0..counts.closed).await?;
@@ -285,7 +288,8 @@ pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, step: us
     Ok(done)
 }
 
-fn runs_of(bytes: &[u8], region: Region) -> Option<Runs> {
+/// The runs of a block from their section.
+pub(crate) fn runs_of(bytes: &[u8], region: Region) -> Option<Runs> {
     // A run is a few bytes: three numbers of at most five each, and each row's count.
     let bytes_max = region.voxels().div_ceil(2) * 15 + region.voxels() + 64;
     let bytes = zstd::bulk::decompress(bytes, bytes_max).ok()?;

@@ -8,6 +8,7 @@ use super::Done;
 use crate::array::{Array, ChunkCache, Fetched};
 use crate::plan::memory::READ_PART_BYTES;
 use crate::plan::{Input, Intensity};
+use crate::sources::Role;
 use crate::task::{Gate, Worker};
 use crate::{Error, Result};
 
@@ -22,7 +23,8 @@ pub(super) async fn image(
     done: &mut Done,
 ) -> Result<AnyVolume> {
     if image == 0 {
-        return input(&worker.input, &worker.plan.input, Role::Input(block), worker, gate, region, done).await;
+        let (array, plan) = (&worker.sources.input, &worker.plan.input);
+        return input(array, plan, Role::Input, Some(block), worker, gate, region, done).await;
     }
     let array = worker.stored(image).await?;
     let voxels = boxed(&array, &worker.cache, gate, region, |_| {}).await?;
@@ -33,9 +35,9 @@ pub(super) async fn image(
 
 /// Reads `region` of the array that object statistics read, where it is another than the job's own images.
 pub(super) async fn intensity(worker: &Worker, gate: &Gate, region: Region, done: &mut Done) -> Result<AnyVolume> {
-    match (&worker.intensity, &worker.plan.intensity) {
+    match (&worker.sources.intensity, &worker.plan.intensity) {
         (Some(array), Intensity::Other(other)) => {
-            input(array, other, Role::Intensity, worker, gate, region, done).await
+            input(array, other, Role::Intensity, None, worker, gate, region, done).await
         }
         _ => Err(Error::internal("the array of intensities was not opened")),
     }
@@ -43,44 +45,31 @@ pub(super) async fn intensity(worker: &Worker, gate: &Gate, region: Region, done
 
 /// Reads `region` of the mask: true inside.
 pub(super) async fn mask(worker: &Worker, gate: &Gate, region: Region, done: &mut Done) -> Result<Volume<bool>> {
-    let (Some(array), Some(mask)) = (&worker.mask, &worker.plan.mask) else {
+    let (Some(array), Some(mask)) = (&worker.sources.mask, &worker.plan.mask) else {
         return Err(Error::internal("the mask was not opened"));
     };
-    let voxels = input(array, mask, Role::Mask, worker, gate, region, done).await?;
+    let voxels = input(array, mask, Role::Mask, None, worker, gate, region, done).await?;
     match voxel::filter::cast(voxels, region, Dtype::Bool) {
         AnyVolume::Bool(mask) => Ok(mask),
         _ => Err(Error::internal("a mask is not bool")),
     }
 }
 
-/// What an array is to a job.
-enum Role {
-    /// The input, read for the sake of a block.
-    Input(Region),
-    Mask,
-    Intensity,
-}
-
-/// Reads `region` from an array that the plan reads. Many blocks read a chunk of the input; the one whose own it is tells
+/// Reads `region` from an array that the plan reads. Many blocks read a chunk of the input; `block`, whose own it is, tells
 /// that it was missing.
 async fn input(
     array: &Array,
     input: &Input,
     role: Role,
+    block: Option<Region>,
     worker: &Worker,
     gate: &Gate,
     region: Region,
     done: &mut Done,
 ) -> Result<AnyVolume> {
     let note = |part: &Fetched| {
-        // Arrays have keys in common.
-        let of = match role {
-            Role::Input(_) => "",
-            Role::Mask => "mask ",
-            Role::Intensity => "intensity ",
-        };
-        done.read.extend(part.versions().into_iter().map(|(key, version)| (format!("{of}{key}"), version)));
-        if let Role::Input(block) = role {
+        done.read.extend(part.versions().into_iter().map(|(key, version)| (role.key(&key), version)));
+        if let Some(block) = block {
             done.missing_chunks += part.missing_in(input.region_of(block), input.offset) as u64;
         }
     };

@@ -1,16 +1,16 @@
 //! From job to plan: what is computed, what is kept of it and under which name, and in which blocks. The stages are laid
 //! by `lay`.
 
-use serde::{Deserialize, Serialize};
 use voxel::{Dtype, Extent};
 
 use super::memory::{self, Resources};
-use super::{FORMAT, Input, Intensity, MergeSettings, Plan, Rows, Stored, Table, TableId, hash, lay};
+use super::{FORMAT, Given, Input, Intensity, MergeSettings, Plan, Rows, Stored, Table, TableId, hash, lay};
 use crate::array::{ArraySpec, BloscCompressor, Codec, Geometry, GroupKind, OmeVersion};
 use crate::grid::Grid;
 use crate::job::{Job, Measured};
 use crate::op::Op;
 use crate::pyramid;
+use crate::state::State;
 use crate::step;
 use crate::{Error, Result, layout};
 
@@ -29,8 +29,8 @@ pub struct InputImage {
     pub intensity: Option<(Input, Extent)>,
 }
 
-/// What the user may say about how, not what, to compute.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// How, not what, to compute: what the user says of it, and what is there already.
+#[derive(Clone, Debug, Default)]
 pub struct Wishes {
     /// Voxels of a block, rounded up to whole output objects.
     pub block: Option<[usize; 3]>,
@@ -38,6 +38,8 @@ pub struct Wishes {
     pub segment: Option<u64>,
     /// Shape of the label merge.
     pub merge: MergeSettings,
+    /// A finished run in the same output, as it was planned and as it ended: what it left need not be made again.
+    pub earlier: Option<(Plan, State)>,
 }
 
 /// The default codec of images: filtered bytes compress slowly at higher levels and hardly better.
@@ -119,10 +121,15 @@ pub fn plan(job: &Job, image: &InputImage, wishes: &Wishes, resources: &Resource
         images: Vec::new(),
         tables: Vec::new(),
         merge: wishes.merge,
+        given: Given::default(),
+        contents: None,
         stages: Vec::new(),
     };
     plan.images = images(&plan)?;
     plan.tables = tables(&plan)?;
+    if let Some((earlier, state)) = &wishes.earlier {
+        plan.given = Given::of(&plan, earlier, state);
+    }
     let unit = object_shape(&plan);
     plan.grid.block = match wishes.block {
         Some(block) => std::array::from_fn(|a| block[a].max(1).next_multiple_of(unit[a]).min(roof(extent, unit)[a])),

@@ -6,7 +6,7 @@
 
 use super::build::{self, Wishes};
 use super::memory::Resources;
-use super::{Count, Leaf, Pass, Plan, Round, Rows, Stage, StageKind, Stored, TableId, hash};
+use super::{Count, Leaf, Pass, Plan, Round, Rows, SEGMENT_SECONDS, Stage, StageKind, Stored, TableId, hash};
 use crate::array::GroupKind;
 use crate::job::Percentiles;
 use crate::op::{Choice, Op};
@@ -20,10 +20,11 @@ const MEASURE_BINS: usize = 1 << 16;
 
 /// Lays the stages of a plan whose blocks are chosen, and adds the images that must be kept between them.
 pub(super) fn stages(plan: &mut Plan, wishes: &Wishes, resources: &Resources) {
-    plan.id = hash(&(&plan.identity, plan.grid, plan.merge, super::FORMAT));
+    plan.id = hash(&(&plan.identity, plan.grid, plan.merge, &plan.given, super::FORMAT));
     plan.images.retain(|stored| !stored.groups.is_empty());
-    let mut laying = Laying { due: due(plan), kinds: Vec::new(), from: 0, plan };
-    for op in 0..laying.plan.ops.len() {
+    let from = plan.given.start(plan);
+    let mut laying = Laying { due: due(plan), kinds: Vec::new(), from, plan };
+    for op in from..laying.plan.ops.len() {
         if let Some(by) = laying.plan.choice(op) {
             laying.wait_for_histogram(op, by);
         } else if laying.plan.ops[op].is_merged() {
@@ -40,9 +41,9 @@ pub(super) fn stages(plan: &mut Plan, wishes: &Wishes, resources: &Resources) {
 
     let kinds = laying.kinds;
     plan.images.sort_by_key(|stored| stored.image);
+    let fingerprints = plan.stage_fingerprints(&kinds);
     plan.stages = Vec::with_capacity(kinds.len());
-    for (i, kind) in kinds.into_iter().enumerate() {
-        let fingerprint = hash(&(&plan.id, i, &kind));
+    for (kind, fingerprint) in kinds.into_iter().zip(fingerprints) {
         let segment = wishes.segment.unwrap_or_else(|| segment(plan, &kind, resources)).max(1);
         plan.stages.push(Stage { kind, segment, fingerprint });
     }
@@ -50,11 +51,14 @@ pub(super) fn stages(plan: &mut Plan, wishes: &Wishes, resources: &Resources) {
 
 /// All that passes must leave, but for what the barriers themselves ask for, in the order of the images.
 fn due(plan: &Plan) -> Vec<Leaf> {
-    let mut due = vec![Leaf::Count(Count { image: plan.measured, round: Round::Tally })];
+    let given = &plan.given;
+    let mut due = Vec::new();
+    due.extend((!given.histogram).then_some(Leaf::Count(Count { image: plan.measured, round: Round::Tally })));
     // What a merge gives is written by its last stage, block by block.
     let merged = |image: usize| image > 0 && plan.ops[image - 1].is_merged();
-    due.extend(plan.images.iter().map(|s| s.image).filter(|image| !merged(*image)).map(Leaf::Image));
-    for table in &plan.tables {
+    let images = plan.images.iter().map(|s| s.image).filter(|image| !given.images.contains(image));
+    due.extend(images.filter(|image| !merged(*image)).map(Leaf::Image));
+    for table in plan.tables.iter().filter(|table| !given.tables.contains(&table.id)) {
         match (table.id, &plan.ops[table.id.step]) {
             (TableId { step, of: Rows::Objects }, Op::Objects { .. }) => due.push(Leaf::Rows { step }),
             (TableId { step, of: Rows::Contacts }, _) => due.push(Leaf::Contacts { step }),
@@ -102,6 +106,9 @@ impl Laying<'_> {
 
     /// The passes before op `op`, a threshold chosen from a histogram.
     fn wait_for_histogram(&mut self, op: usize, by: Choice) {
+        if self.plan.given.state.thresholds.contains_key(&op) {
+            return;
+        }
         let dtype = self.plan.dtype(op);
         let rounds = rounds(by, dtype);
         let mut last = Vec::new();
@@ -163,11 +170,15 @@ impl Laying<'_> {
             let image = stored.image;
             (1..stored.levels.len()).map(move |level| StageKind::Level { image, level }).collect::<Vec<_>>()
         };
-        self.kinds.extend(self.plan.images.iter().filter(|stored| !stored.groups.is_empty()).flat_map(levels));
+        let made = |stored: &&Stored| !stored.groups.is_empty() && !self.plan.given.images.contains(&stored.image);
+        self.kinds.extend(self.plan.images.iter().filter(made).flat_map(levels));
     }
 
     /// The passes that only the histogram of the whole job needs.
     fn measure(&mut self) {
+        if self.plan.given.histogram {
+            return;
+        }
         let (image, dtype) = (self.plan.measured, self.plan.dtype(self.plan.measured));
         let rounds = match (self.plan.ops.is_empty(), self.plan.job.percentiles) {
             (true, _) => measure_rounds(dtype),
@@ -219,7 +230,6 @@ fn spilling_is_cheaper(ops: &[Op], dtype: Dtype, later: usize) -> bool {
 
 /// Units of a segment: about half a minute of work, but at least four segments for each thread.
 fn segment(plan: &Plan, kind: &StageKind, resources: &Resources) -> u64 {
-    const SECONDS: f64 = 30.0;
     let voxels = plan.grid.largest().iter().product::<usize>() as f64;
     let (seconds_per_unit, units) = match kind {
         StageKind::Map(pass) => {
@@ -248,6 +258,6 @@ fn segment(plan: &Plan, kind: &StageKind, resources: &Resources) -> u64 {
         }
         StageKind::Publish => return 1,
     };
-    let long = (SECONDS / seconds_per_unit).max(1.0) as u64;
+    let long = (SEGMENT_SECONDS / seconds_per_unit).max(1.0) as u64;
     long.min(units.div_ceil(4 * resources.threads as u64))
 }

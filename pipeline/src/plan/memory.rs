@@ -301,9 +301,15 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
     for (i, image) in (pass.from..=pass.to).enumerate() {
         let (dtype, region) = (plan.dtype(image), regions[i]);
         let bytes = (region.voxels() * dtype.size()) as u64;
-        for leaf in pass.leaves.iter().filter(|leaf| leaf.image() == image) {
+        let leaves: Vec<&Leaf> = pass.leaves.iter().filter(|leaf| leaf.image() == image).collect();
+        for (n, leaf) in leaves.iter().enumerate() {
             let (leaving, then) = leaf_bytes(plan, leaf, block, dtype.size() as u64);
-            most = most.max(bytes + leaving);
+            // Inside a mask, rows are left of a copy where the image goes on.
+            let goes_on = image < pass.to || n + 1 < leaves.len();
+            let rim = block.grown([leaf.rim(); 3], plan.extent.shape);
+            let copied = plan.mask.is_some() && leaf.rim() > 0 && goes_on;
+            let copy = if copied { (rim.voxels() * dtype.size()) as u64 } else { 0 };
+            most = most.max(bytes + copy + leaving);
             let alone = image == pass.to && plan.stored(image).is_some_and(|stored| one_object(plan, stored));
             waiting = waiting.max(if then == 0 { 0 } else { then + if alone { 0 } else { bytes } });
         }

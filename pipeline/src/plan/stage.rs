@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Rows, TableId};
 
+/// About how long a segment takes on one thread, where there are enough units for that.
+pub const SEGMENT_SECONDS: f64 = 30.0;
+
 /// One map or one reduce over units, ended by a barrier: every unit is done before the next stage starts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stage {

@@ -214,3 +214,81 @@ fn what_does_not_fit_is_refused_with_numbers_and_a_way_out() {
     assert!(error.message.contains("--memory is 64 MiB"), "{error}");
     assert!(error.hint.unwrap().contains("--shards none"));
 }
+
+/// The fingerprints of a job's stages, in blocks that don't depend on what it needs.
+fn fingerprints(job: &Job, image: &InputImage) -> Vec<String> {
+    let wishes = Wishes { block: Some([128; 3]), ..Wishes::default() };
+    plan(job, image, &wishes, &PLENTY).unwrap().stages.into_iter().map(|stage| stage.fingerprint).collect()
+}
+
+/// How many stages from the first on two jobs have in common.
+fn in_common(one: &Job, other: &Job) -> usize {
+    let image = image([300, 300, 300], Dtype::U8);
+    let (one, other) = (fingerprints(one, &image), fingerprints(other, &image));
+    let common = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    assert!(one[common..].iter().all(|a| !other.contains(a)), "what comes after a difference depends on it");
+    common
+}
+
+#[test]
+fn stages_are_named_after_what_they_depend_on() {
+    let ball = |ball: usize| job(&format!("gaussian sigma=2 | threshold method=otsu | erode ball={ball} | label"));
+    let all = fingerprints(&ball(1), &image([300, 300, 300], Dtype::U8)).len();
+    assert_eq!(in_common(&ball(1), &ball(1)), all);
+    // The histogram that the threshold is chosen from, and its bins.
+    assert_eq!(in_common(&ball(1), &ball(2)), 2);
+    let smoother = job("gaussian sigma=3 | threshold method=otsu | erode ball=1 | label");
+    assert_eq!(in_common(&ball(1), &smoother), 0);
+    // Up to the label table, which is measured without them.
+    let contacts = job("threshold above=3 | label contacts=6");
+    assert_eq!(in_common(&job("threshold above=3 | label"), &contacts), 0);
+    let percentiles = Job { percentiles: Some(crate::job::Percentiles::Exact), ..ball(1) };
+    assert!(in_common(&ball(1), &percentiles) < all);
+    // Another output is another place, not another question.
+    assert_eq!(in_common(&ball(1), &Job { output: Some("elsewhere".into()), ..ball(1) }), all);
+}
+
+#[test]
+fn other_blocks_leave_other_scratch() {
+    let (job, image) = (job("median size=3 | threshold above=9 | label"), image([300, 300, 300], Dtype::U8));
+    let with = |wishes: Wishes| plan(&job, &image, &wishes, &PLENTY).unwrap().stages[0].fingerprint.clone();
+    let block = |side: usize| Wishes { block: Some([side; 3]), ..Wishes::default() };
+    assert_ne!(with(block(256)), with(block(300)));
+    // How many of them make up a task is in the receipts.
+    assert_eq!(with(Wishes { segment: Some(1), ..block(256) }), with(Wishes { segment: Some(2), ..block(256) }));
+}
+
+#[test]
+fn what_a_finished_run_has_left_is_not_made_again() {
+    let image = image([300, 300, 300], Dtype::U8);
+    let first = job("gaussian sigma=2 save=smooth | threshold method=otsu save=mask | erode ball=1 | label");
+    let earlier = plan(&first, &image, &Wishes::default(), &PLENTY).unwrap();
+    let state = State { thresholds: [(1, 12.5)].into(), ..State::default() };
+    let with = |steps: &str, change: fn(&mut Job)| {
+        let mut job = job(steps);
+        change(&mut job);
+        let wishes = Wishes { earlier: Some((earlier.clone(), state.clone())), ..Wishes::default() };
+        let plan = plan(&job, &image, &wishes, &PLENTY).unwrap();
+        (plan.given.clone(), plan.stages.iter().map(|stage| plan.stage_name(stage)).next().unwrap())
+    };
+    let same = |_: &mut Job| {};
+    let (given, start) =
+        with("gaussian sigma=2 save=smooth | threshold method=otsu save=mask | erode ball=2 | label", same);
+    assert_eq!((given.images, given.histogram, &start[..]), (vec![1, 2], true, "erode + label"));
+    assert_eq!(given.state.thresholds, state.thresholds);
+    // Another way to choose the threshold needs the histogram of what was saved.
+    let (given, start) = with("gaussian sigma=2 save=smooth | threshold percentile=90 | label", same);
+    assert_eq!((given.images, &start[..]), (vec![1], "histogram"));
+    // Under another name it would have to be copied, so it is made again; and nothing is given that starts later.
+    let (given, _) = with("gaussian sigma=2 save=soft | threshold above=3 | label", same);
+    assert!(given.is_empty());
+    let (given, _) = with("gaussian sigma=2.5 save=smooth | threshold method=otsu save=mask | label", same);
+    assert!(given.is_empty());
+    // The histogram of another image, or other chunks.
+    let changes: [fn(&mut Job); 2] =
+        [|job| job.histogram = "smooth".to_owned().into(), |job| job.write.chunks = PerAxis::All(64)];
+    for change in changes {
+        let (given, start) = with("gaussian sigma=2 save=smooth | threshold above=3 | label", change);
+        assert!(given.is_empty() || start.contains("histogram"), "{given:?} {start}");
+    }
+}

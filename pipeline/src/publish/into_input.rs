@@ -159,7 +159,7 @@ async fn copy(from: Store, to: Store, key: String, written: Written) -> Result<(
             .hint("run the job again with --overwrite")
     };
     let object = from.get(&written.key).await?.ok_or_else(changed)?;
-    if object.bytes.len() as u64 != written.bytes || crc32c::crc32c(&object.bytes) != written.crc32c {
+    if !written.is_of(&object.bytes) {
         return Err(changed());
     }
     to.put(&key, object.bytes).await

@@ -202,15 +202,14 @@ impl<'a> Labels<'a> {
 
     /// Reads the labels of closed rows `rows` of `of`, whose file is `file`.
     pub(crate) async fn of_closed(&self, of: Contributor, file: &Reader, rows: Range<u64>) -> Result<Vec<u64>> {
-        let mut labels = vec![0; rows.clone().count()];
         let keys = decode_u64s(&file.require(Tag::ClosedKeys, 0).await?);
         // The keys of the pages that hold these rows, and of the row after them.
         let page = |row: u64| (row / PAGE_ROWS as u64) as usize;
         let (first, last) = (keys.get(page(rows.start)), keys.get(page(rows.end.saturating_sub(1)) + 1));
         let (Some(first), Some(last), false) = (first, last, rows.is_empty()) else {
-            return if rows.is_empty() { Ok(labels) } else { Err(file.damaged("it has fewer rows than it says")) };
+            return if rows.is_empty() { Ok(Vec::new()) } else { Err(file.damaged("it has fewer rows than it says")) };
         };
-        let mut found = 0;
+        let (mut labels, mut found) = (vec![0; rows.clone().count()], 0);
         for range in ranges_of(self.cuts, *first, *last) {
             let ranked = Reader::open(self.store, &layout::scratch(self.rank, range as u64)).await?;
             let bytes = ranked.require(Tag::Ranks, of.code()).await?;

@@ -27,7 +27,8 @@ use crate::plan::memory::BATCH_ROWS;
 use crate::plan::{Plan, Rows, TableId};
 use crate::scratch::{Reader, Tag};
 use crate::state::State;
-use crate::store::{Store, Upload};
+use crate::store::{Store, Upload, Uploaded};
+use crate::task::Written;
 use crate::{Error, Result, layout};
 
 /// Names and types of a table's columns.
@@ -100,7 +101,8 @@ pub(crate) async fn encode_group(store: &Store, plan: &Plan, state: &State, tabl
         Streamed::drain(&out.buffer, &mut out.upload).await?;
     }
     writer.close().map_err(failed)?;
-    out.finish().await
+    out.finish().await?;
+    Ok(())
 }
 
 /// Appends the bytes of some rows of one column of a range.
@@ -124,7 +126,7 @@ async fn gather(
 }
 
 /// Streams the row groups of a table into the file `key`.
-pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: TableId, key: &str) -> Result<()> {
+pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: TableId, key: &str) -> Result<Written> {
     let stage = plan.table_stage(table);
     let groups = state.rows(table).unwrap_or(0).div_ceil(plan.merge.group_rows);
     let mut out = Streamed::create(store, key, &columns(plan, table)?).await?;
@@ -133,7 +135,7 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: Ta
         let metadata = tokio::task::block_in_place(|| {
             ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional).parse_and_finish(&part)
         })
-        .map_err(|e| Error::data(format!("the row group {} can't be read: {e}", store.display(&part.key))))?;
+        .map_err(|e| part.failed(&e))?;
         let index = metadata.page_index();
         for (g, from) in metadata.row_groups().iter().enumerate() {
             let mut to = out.writer.next_row_group().map_err(failed)?;
@@ -146,13 +148,14 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: Ta
                     column_index: index.and_then(|i| i.column_index(g, c)).cloned(),
                     offset_index: index.and_then(|i| i.offset_index(g, c)).cloned(),
                 };
-                tokio::task::block_in_place(|| to.append_column(&part, close)).map_err(failed)?;
+                tokio::task::block_in_place(|| to.append_column(&part, close)).map_err(|e| part.failed(&e))?;
                 Streamed::drain(&out.buffer, &mut out.upload).await?;
             }
             to.close().map_err(failed)?;
         }
     }
-    out.finish().await
+    let Uploaded { bytes, crc32c } = out.finish().await?;
+    Ok(Written { key: key.to_owned(), bytes, crc32c })
 }
 
 fn failed(e: ParquetError) -> Error {
@@ -217,7 +220,7 @@ impl Streamed {
         upload.write(&bytes).await
     }
 
-    async fn finish(mut self) -> Result<()> {
+    async fn finish(mut self) -> Result<Uploaded> {
         self.writer.close().map_err(failed)?;
         Self::drain(&self.buffer, &mut self.upload).await?;
         self.upload.finish().await
@@ -225,23 +228,37 @@ impl Streamed {
 }
 
 /// A file in the store, as the Parquet reader wants it: synchronous, so only within `block_in_place`.
+#[derive(Clone)]
 struct Part {
     store: Store,
     key: String,
     size: u64,
+    /// Why it could not be read, which the Parquet reader would make a text of.
+    refused: Arc<Mutex<Option<Error>>>,
 }
 
 impl Part {
     async fn open(store: &Store, key: String) -> Result<Self> {
         let tail = store.get_suffix(&key, 1).await?;
         let size = tail.map(|t| t.size).ok_or_else(|| Error::data(format!("{} is missing", store.display(&key))))?;
-        Ok(Self { store: store.clone(), key, size })
+        Ok(Self { store: store.clone(), key, size, refused: Arc::default() })
     }
 
     fn range(&self, start: u64, length: usize) -> Result<Bytes> {
         let range = start..start + length as u64;
-        let object = Handle::current().block_on(self.store.get_range(&self.key, range))?;
+        let object = Handle::current().block_on(self.store.get_range(&self.key, range)).inspect_err(|e| {
+            if let Ok(mut refused) = self.refused.lock() {
+                *refused = Some(e.clone());
+            }
+        })?;
         object.map(|o| o.bytes).ok_or_else(|| Error::data(format!("{} is missing", self.store.display(&self.key))))
+    }
+
+    /// What a failure of the Parquet reader means: the store's error, where there was one.
+    fn failed(&self, error: &ParquetError) -> Error {
+        let refused = self.refused.lock().ok().and_then(|mut refused| refused.take());
+        let name = self.store.display(&self.key);
+        refused.unwrap_or_else(|| Error::data(format!("the row group {name} can't be read: {error}")))
     }
 }
 
@@ -255,8 +272,7 @@ impl ChunkReader for Part {
     type T = PartReader;
 
     fn get_read(&self, start: u64) -> parquet::errors::Result<PartReader> {
-        let part = Self { store: self.store.clone(), key: self.key.clone(), size: self.size };
-        Ok(PartReader { part, at: start, ahead: Bytes::new() })
+        Ok(PartReader { part: self.clone(), at: start, ahead: Bytes::new() })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {

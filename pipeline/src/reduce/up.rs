@@ -100,6 +100,9 @@ async fn resolve_pairs<'a>(
         for page in child.file.indices(Tag::Aliases) {
             for record in child.file.require(Tag::Aliases, page).await?.chunks_exact(Alias::BYTES) {
                 let alias = Alias::decode(record);
+                if alias.open >= child.counts.open {
+                    return Err(child.file.damaged("an alias is of no open object"));
+                }
                 let alias = Alias { open: child.first + alias.open, ..alias };
                 aliases.push(bucket_of((alias.block, alias.label)), &alias.encode()).await?;
             }
@@ -192,6 +195,9 @@ async fn gather<'a>(
         let mut node = child.first;
         for page in child.file.indices(Tag::Open) {
             for row in child.file.require(Tag::Open, page).await?.chunks_exact(row_bytes) {
+                if node == child.first + child.counts.open {
+                    return Err(child.file.damaged("its open rows are more than it says"));
+                }
                 if shares.bucket(node) != bucket {
                     bucket = shares.bucket(node);
                     bucket_roots = roots.of_bucket(bucket).await?;
@@ -205,7 +211,7 @@ async fn gather<'a>(
             }
         }
         if node != child.first + child.counts.open {
-            return Err(child.file.damaged("its open rows are not as many as it says"));
+            return Err(child.file.damaged("its open rows are fewer than it says"));
         }
     }
     let mut by_node = home.buckets("leaving-aliases", Alias::BYTES);

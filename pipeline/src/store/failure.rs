@@ -36,9 +36,18 @@ pub(super) fn failure(doing: Doing, name: &str, error: &object_store::Error) -> 
         E::NotImplemented { operation, .. } => Error::internal(format!("can't {} {name}: {operation}", doing.verb())),
         _ => match io_error(error) {
             Some(io) => io_failure(doing, name, io),
+            None if is_throttling(error) => {
+                Error::throttled(format!("can't {} {name}: {}", doing.verb(), in_short(error)))
+            }
             None => Error::unavailable(format!("can't {} {name}: {}", doing.verb(), in_short(error))),
         },
     }
+}
+
+/// True when the store asks for fewer requests: the library tells that in words only.
+fn is_throttling(error: &object_store::Error) -> bool {
+    let text = error.to_string();
+    ["SlowDown", "Slow Down", "429 Too Many Requests", "RequestLimitExceeded"].iter().any(|said| text.contains(said))
 }
 
 /// What the backend says, without the page that a web server may have sent along.

@@ -132,6 +132,27 @@ pub(super) fn delete_folder(folder: &Path) -> Result<()> {
     }
 }
 
+/// Files below a folder: path relative to it, length, time of the last change in microseconds. Links are followed. What
+/// can't be looked at is left out: whoever reads it will hear of it.
+pub(super) fn files(folder: &Path) -> Vec<(String, u64, i64)> {
+    /// Deeper than any array; links may lead in circles.
+    const DEPTH_MOST: usize = 32;
+    let (mut files, mut folders) = (Vec::new(), vec![(folder.to_owned(), String::new(), 0)]);
+    while let Some((folder, prefix, depth)) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(found) = std::fs::metadata(entry.path()) else { continue };
+            if found.is_dir() && depth < DEPTH_MOST {
+                folders.push((entry.path(), format!("{prefix}{name}/"), depth + 1));
+            } else if found.is_file() && !is_staged_name(&name) {
+                let since = found.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+                files.push((format!("{prefix}{name}"), found.len(), since.unwrap_or_default().as_micros() as i64));
+            }
+        }
+    }
+    files
+}
+
 /// Runs file work off the async threads.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::internal(format!("file work failed: {e}"))))

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Kind;
+use crate::fence::{Clock, Moment};
 
 fn scratch() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -228,6 +229,25 @@ async fn neighbouring_ranges_are_one_request() {
     assert_eq!(coalesced(&[5..9, 0..6, 3..3]), vec![Range { start: 0, end: 9 }]);
 }
 
+#[tokio::test]
+async fn versions_of_all_are_those_of_each() {
+    let (_dir, store) = scratch();
+    for key in ["a/c/0/0", "a/zarr.json", "b/c/1"] {
+        store.put(key, Bytes::from(key.as_bytes().to_vec())).await.unwrap();
+    }
+    let bucket = Store::over(Arc::new(object_store::memory::InMemory::new()), "memory");
+    bucket.put("a/c/0/0", Bytes::from_static(b"x")).await.unwrap();
+    for (store, keys) in [(store, 2), (bucket, 1)] {
+        let versions = store.child("a").unwrap().versions("").await.unwrap();
+        assert_eq!(versions.len(), keys);
+        for (key, version) in versions {
+            assert_eq!(store.get(&format!("a/{key}")).await.unwrap().unwrap().version, version);
+        }
+        assert_eq!(store.versions("a").await.unwrap().len(), keys);
+        assert!(store.versions("nothing").await.unwrap().is_empty());
+    }
+}
+
 #[test]
 fn versions_travel_as_json() {
     for (version, json) in [
@@ -237,4 +257,49 @@ fn versions_travel_as_json() {
         assert_eq!(serde_json::to_string(&version).unwrap(), json);
         assert_eq!(serde_json::from_str::<Version>(json).unwrap(), version);
     }
+}
+
+/// Nothing of an attempt that is too late gets through, whatever it does, and what it had begun doesn't appear.
+#[tokio::test]
+async fn a_closed_fence_lets_nothing_through() {
+    let (dir, store) = scratch();
+    store.put("there", Bytes::from_static(b"before")).await.unwrap();
+    let now = Arc::new(AtomicU64::new(10));
+    let clock = Arc::clone(&now);
+    let clock = Clock::new(move || Moment(clock.load(Ordering::Relaxed)));
+    let late = store.fenced(Fence { clock, not_after: Moment(20) });
+    late.put("in-time", Bytes::from_static(b"x")).await.unwrap();
+    let mut begun = late.upload("begun").await.unwrap();
+    begun.write(b"half").await.unwrap();
+    let finished = late.upload("finished").await.unwrap();
+    now.store(21, Ordering::Relaxed);
+    let bytes = || Bytes::from_static(b"late");
+    let refused = [
+        late.put("there", bytes()).await.unwrap_err(),
+        late.put_new("new", bytes()).await.unwrap_err(),
+        late.upload("upload").await.unwrap_err(),
+        late.delete("there").await.unwrap_err(),
+        late.delete_prefix("there").await.unwrap_err(),
+        late.child("folder").unwrap().put("below", bytes()).await.unwrap_err(),
+        begun.write(b"more").await.unwrap_err(),
+        finished.finish().await.unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.kind, Kind::Unavailable, "{error}");
+        assert!(error.message.contains("writes nothing more"), "{error}");
+    }
+    drop(begun);
+    let keys: Vec<String> = store.list("").await.unwrap().into_iter().map(|entry| entry.key).collect();
+    assert_eq!(keys, ["in-time", "there"]);
+    assert_eq!(&store.get("there").await.unwrap().unwrap().bytes[..], b"before");
+    drop(dir);
+}
+
+/// A shard may say that a chunk has no bytes, anywhere.
+#[tokio::test]
+async fn empty_ranges_are_empty_wherever_they_are() {
+    let (_dir, store) = scratch();
+    store.put("shard", Bytes::from_static(b"0123456789")).await.unwrap();
+    let (parts, _) = store.get_ranges("shard", &[2..2, 5..8, 9..9, 0..0, 10..10]).await.unwrap().unwrap();
+    assert_eq!(parts, [&b""[..], b"567", b"", b"", b""]);
 }

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use super::{Answer, Receipt, Worker};
 use crate::count;
 use crate::plan::{Count, Leaf, Pass, Round, Rows, StageKind, TableId};
-use crate::record::json;
 use crate::reduce::{Contribution, rank};
 use crate::scratch::{Reader, Tag, Writer, decode_u64s};
+use crate::sources::Versions;
 use crate::state::{Ranked, State};
-use crate::{Error, Result, layout};
+use crate::{Error, Result, layout, stale};
 
 /// Ends a stage of `units` units.
 pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result<Answer> {
@@ -24,10 +24,12 @@ pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result
     // Every pass over the input meets the same ones.
     state.missing_chunks = state.missing_chunks.max(receipts.iter().map(|r| r.missing_chunks).sum());
 
+    note_versions(worker, stage, &receipts).await?;
+
     if let StageKind::Map(pass) = &plan.stages[stage].kind
         && pass.counts().next().is_some()
     {
-        let keys: Vec<String> = receipts.iter().map(|r| layout::tally(fingerprint, r.first)).collect();
+        let keys: Vec<String> = receipts.iter().map(|r| layout::tally(fingerprint, r.first, r.end)).collect();
         let joined = count::join(store, plan, pass, &before, &keys).await?;
         let mut out = Writer::create(store, &layout::digest(fingerprint)).await?;
         for (i, partial) in joined.iter().enumerate() {
@@ -41,8 +43,28 @@ pub(super) async fn advance(worker: &Worker, stage: usize, units: u64) -> Result
     }
     state.units = units_of(worker, stage + 1, &mut state).await?;
 
-    store.put_new(&layout::state(fingerprint), json(&state)?).await?;
+    state.create(store, plan, stage).await?;
     Ok(Answer::Advanced(Box::new(state)))
+}
+
+/// Sees that all segments of this stage and of those before it read the same versions of the input.
+async fn note_versions(worker: &Worker, stage: usize, receipts: &[Receipt]) -> Result<()> {
+    let Worker { plan, store, sources, .. } = worker;
+    let mut read = Versions::new();
+    for receipt in receipts {
+        stale::join(&mut read, &receipt.read, sources)?;
+    }
+    if read.is_empty() {
+        return Ok(());
+    }
+    let fingerprint = &plan.stages[stage].fingerprint;
+    stale::note(store, fingerprint, &read).await?;
+    for earlier in plan.stages[..stage].iter().filter(|earlier| matches!(earlier.kind, StageKind::Map(_))) {
+        if let Some(earlier) = stale::noted(store, &earlier.fingerprint).await? {
+            stale::join(&mut read, &earlier, sources)?;
+        }
+    }
+    Ok(())
 }
 
 /// Units of a stage, which is about to start.

@@ -15,11 +15,12 @@ use crate::fence::{Clock, Fence, Moment};
 use crate::map::{self, Done, labels};
 use crate::op::{Label, Op};
 use crate::plan::memory::{self, BATCH_ROWS, Limits, Projection, Resources};
-use crate::plan::{Intensity, Leaf, Plan, Rows, StageKind, TableId};
+use crate::plan::{Leaf, Plan, Rows, StageKind, TableId};
 use crate::pyramid::Shrink;
 use crate::reduce::rank::{self, Keep};
 use crate::reduce::{contacts, down, seam, table, up};
 use crate::scratch::{Tag, Writer};
+use crate::sources::Sources;
 use crate::state::State;
 use crate::store::Store;
 use crate::{Error, Result, layout, publish};
@@ -29,10 +30,7 @@ use crate::{Error, Result, layout, publish};
 pub struct Worker {
     pub(crate) store: Store,
     pub(crate) plan: Arc<Plan>,
-    pub(crate) input: Array,
-    pub(crate) mask: Option<Array>,
-    /// What object statistics read, where it is another array than the job's own.
-    pub(crate) intensity: Option<Array>,
+    pub(crate) sources: Arc<Sources>,
     pub(crate) cache: ChunkCache,
     limits: Arc<[Limits]>,
     gates: Arc<[Gate]>,
@@ -76,22 +74,12 @@ impl Worker {
     /// Opens what the plan reads. `store` is the output.
     pub async fn open(store: Store, plan: Arc<Plan>, resources: &Resources, clock: Clock) -> Result<Self> {
         let Projection { stages, .. } = memory::project(&plan, resources)?;
-        let input = Array::open(&plan.input.url, &plan.input.pick).await?;
-        let mask = match &plan.mask {
-            Some(mask) => Some(Array::open(&mask.url, &mask.pick).await?),
-            None => None,
-        };
-        let intensity = match &plan.intensity {
-            Intensity::Other(other) => Some(Array::open(&other.url, &other.pick).await?),
-            Intensity::Image(_) => None,
-        };
+        let sources = Arc::new(Sources::open(&plan).await?);
         let limits: Vec<Limits> = stages.iter().map(|stage| stage.limits).collect();
         Ok(Self {
             store,
             plan,
-            input,
-            mask,
-            intensity,
+            sources,
             cache: ChunkCache::new(0),
             gates: limits.iter().map(Gate::new).collect(),
             limits: limits.into(),
@@ -102,8 +90,8 @@ impl Worker {
     }
 
     /// What the plan reads.
-    pub fn input(&self) -> &Array {
-        &self.input
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Carries out an attempt at a task. `unit_done` hears of every unit that is done, with its number of voxels where it
@@ -170,10 +158,12 @@ impl Worker {
             }
         }
         done.sort_by_key(|(unit, _)| *unit);
-        self.write_receipt(stage, first, end, done.into_iter().map(|(_, done)| done).collect(), counts).await?;
+        let done = done.into_iter().map(|(_, done)| done).collect();
+        let end = self.write_receipt(stage, first, end, done, counts).await?;
         Ok(Answer::Done { end })
     }
 
+    /// Writes what the segment counted, then its receipt; gives the end of the receipt that stands.
     async fn write_receipt(
         &self,
         stage: usize,
@@ -181,7 +171,7 @@ impl Worker {
         end: u64,
         done: Vec<Done>,
         counts: Vec<Partial>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let fingerprint = &self.plan.stages[stage].fingerprint;
         let mut receipt = Receipt {
             plan: self.plan.id.clone(),
@@ -202,7 +192,7 @@ impl Worker {
             receipt.rows.extend(unit.rows);
         }
         if !counts.is_empty() {
-            let mut out = Writer::create(&self.store, &layout::tally(fingerprint, first)).await?;
+            let mut out = Writer::create(&self.store, &layout::tally(fingerprint, first, end)).await?;
             for (i, partial) in counts.iter().enumerate() {
                 out.section(Tag::Tally, i as u64, &partial.encode()).await?;
             }
@@ -289,8 +279,7 @@ impl Worker {
             StageKind::Publish => {
                 let _permit = gate.compute().await?;
                 let state = self.state_before(stage).await?;
-                publish::publish(&self.store, plan, &state).await?;
-                Ok(Done::default())
+                Ok(Done { written: publish::publish(&self.store, plan, &state).await?, ..Done::default() })
             }
         }
     }
@@ -333,7 +322,7 @@ impl Worker {
 
     /// What was decided before a stage starts.
     pub(crate) async fn state_before(&self, stage: usize) -> Result<Arc<State>> {
-        let Some(before) = stage.checked_sub(1) else { return Ok(Arc::default()) };
+        let Some(before) = stage.checked_sub(1) else { return Ok(Arc::new(self.plan.first_state())) };
         let mut states = self.states.lock().await;
         if let Some(state) = states.get(&before) {
             return Ok(Arc::clone(state));
@@ -389,6 +378,9 @@ impl Worker {
 
     /// The element type an image was written in, from the state that the stage which wrote it began with.
     async fn dtype_of_stored(&self, image: usize) -> Result<Dtype> {
+        if self.plan.given.images.contains(&image) {
+            return Ok(self.plan.given.state.dtype(&self.plan, image));
+        }
         let writes = |kind: &StageKind| match kind {
             StageKind::Map(pass) => pass.leaves.contains(&Leaf::Image(image)),
             StageKind::Relabel { step } => step + 1 == image,

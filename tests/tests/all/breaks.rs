@@ -2,16 +2,20 @@
 //! that way and sees the test fail: what it names by module and function is here.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use pipeline::fence::{Clock, Moment};
 use pipeline::job::Job;
-use pipeline::layout;
 use pipeline::plan::{Rows, TableId};
+use pipeline::store::Store;
+use pipeline::task::{Attempt, Task, Worker};
+use pipeline::{Kind, layout};
 use voxel::Dtype;
 
 use crate::support::answers::Answers;
 use crate::support::image::{Image, Look, Recipe, volume};
 use crate::support::lab::{Cut, Lab};
-use crate::support::twin;
+use crate::support::{twin, wait};
 
 /// Two voxels whose blocks share a corner and nothing else.
 #[test]
@@ -82,6 +86,17 @@ fn blocks_see_one_voxel_around_their_labels() {
     assert_chunked_equals_whole(&noise(Dtype::U8), "threshold above=100 | label");
 }
 
+/// Objects are measured inside a mask; the filter after them sees all of the image, further than the block's rim.
+#[test]
+fn measuring_inside_a_mask_leaves_the_image_as_it_is() {
+    let image = noise(Dtype::U8);
+    let lab = Lab::with(&image);
+    let steps = "threshold above=128 | cast dtype=uint8 | objects contacts=18 | maximum size=5 | label";
+    let job = Job { mask: Some(lab.input().to_string_lossy().into_owned()), ..lab.job(steps, [4, 4, 4]) };
+    let whole = lab.run(&job, &Cut::whole());
+    assert_eq!(lab.run(&job, &Cut::blocks([4, 4, 4])).difference(&whole), None);
+}
+
 #[test]
 fn histograms_of_blocks_add_up() {
     assert_chunked_equals_whole(&noise(Dtype::U16), "");
@@ -122,6 +137,30 @@ fn what_has_no_receipt_is_done_again() {
     }
     std::fs::remove_dir_all(output.join(layout::STATES)).unwrap();
     assert_resumes(&lab, &job, &cut, &output);
+}
+
+/// What comes to a worker when its time is over leaves nothing, neither data nor a receipt.
+#[test]
+fn a_late_attempt_writes_nothing() {
+    let lab = Lab::with(&noise(Dtype::U8));
+    let (job, cut) = (lab.job("threshold above=100 | label", [4, 4, 4]), Cut::blocks([4, 4, 4]));
+    let (plan, output) = (Arc::new(lab.plan(&job, &cut)), lab.new_output());
+    let store = Store::open(&output.to_string_lossy()).unwrap();
+    let attempt = |not_after| Attempt {
+        plan: plan.id.clone(),
+        task: Task::Segment { stage: 0, first: 0, end: 2 },
+        deadline: None,
+        not_after: Some(Moment(not_after)),
+    };
+    let clock = Clock::new(|| Moment(100));
+    let resources = cut.settings(false).resources;
+    let worker = wait(Worker::open(store, Arc::clone(&plan), &resources, clock)).unwrap();
+    let run = |attempt: Attempt| wait(async { worker.run(&attempt, |_| {}).await });
+    assert_eq!(run(attempt(99)).unwrap_err().kind, Kind::Unavailable);
+    assert!(!output.exists() || Answers::read(&output).names().is_empty());
+    assert!(!output.join(layout::RUN).exists(), "a late attempt left something");
+    run(attempt(100)).unwrap();
+    assert!(output.join(layout::receipt(&plan.stages[0].fingerprint, 0)).exists());
 }
 
 fn assert_resumes(lab: &Lab, job: &Job, cut: &Cut, output: &Path) {

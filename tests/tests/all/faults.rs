@@ -63,19 +63,37 @@ fn killed(run: Started) -> Ended {
     ended
 }
 
+/// A job with everything a job can leave: what steps save, labels twice, contacts, within a mask.
+const MUCH: &str = "run blobs.zarr --steps 'median size=3 save=calm | threshold method=otsu | fill_holes save=filled | \
+                    label save=cells contacts=6 | maximum size=3 | objects contacts=18' --mask mask.zarr --levels 2 \
+                    --chunks 16 --shards none --block 16 --segment 3 --merge-fanout 2 --range-rows 50";
+
 #[test]
 fn killed_at_any_moment() {
-    let desk = desk_of([40, 64, 64]);
-    let calm = calm(&desk, JOB);
+    killed_again_and_again(&desk_of([40, 64, 64]), JOB, 25);
+}
+
+#[test]
+fn killed_at_any_moment_of_a_job_that_leaves_much() {
+    let desk = desk_of([32, 48, 48]);
+    let ball = |[z, y, x]: [usize; 3]| f64::from(u8::from(z.abs_diff(16) + y.abs_diff(24) + x.abs_diff(24) < 40));
+    Image::new([32, 48, 48], Dtype::U8, 16).write(&desk, "mask.zarr", ball);
+    killed_again_and_again(&desk, MUCH, 25);
+}
+
+/// Kills a job at random moments, each time where the one before had come to, and holds what comes of it in the end
+/// against a run that nobody killed.
+fn killed_again_and_again(desk: &Desk, job: &str, times: usize) {
+    let calm = calm(desk, job);
     let start = Instant::now();
-    desk.run(&format!("{JOB} -o timed --quiet")).well();
+    desk.run(&format!("{job} -o timed --quiet")).well();
     let length = start.elapsed().as_micros() as u64;
 
     let mut random = 1u64;
     let (mut kills, mut finished) = (0, 0);
-    while kills < 25 {
+    while kills < times {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let run = desk.start(&format!("{JOB} -o out"));
+        let run = desk.start(&format!("{job} -o out"));
         std::thread::sleep(Duration::from_micros((random >> 33) % length));
         run.signal(libc::SIGKILL);
         let ended = run.end();
@@ -89,7 +107,7 @@ fn killed_at_any_moment() {
             }
         }
     }
-    desk.run(&format!("{JOB} -o out")).well();
+    desk.run(&format!("{job} -o out")).well();
     assert!(desk.answers("out") == calm, "after {kills} kills the answers differ");
     assert_eq!(staged_files(&desk.path("out")), Vec::<PathBuf>::new(), "{finished} runs ended before");
 }
@@ -140,6 +158,24 @@ fn one_at_a_time() {
     desk.run(&format!("{SLOW} -o out")).badly(2, busy).hints("the same command again: it resumes");
     desk.run(&format!("{SLOW} -o out --overwrite")).badly(2, busy);
     desk.run("clean out").badly(2, busy);
+    run.end().well();
+    assert!(desk.answers("out") == calm);
+}
+
+/// A process that stands still holds its output as one that runs does: nobody can tell whether it will go on.
+#[test]
+fn a_paused_process_keeps_its_output() {
+    let desk = desk();
+    let calm = calm(&desk, SLOW);
+    let run = half_done(&desk, "out");
+    run.signal(libc::SIGSTOP);
+    let before = desk.files("out");
+    for how in ["", "--overwrite"] {
+        desk.run(&format!("{SLOW} -o out {how}")).badly(2, "is busy: another voxmill (process ").hints("it resumes");
+    }
+    desk.run("clean out").badly(2, "is busy: another voxmill (process ");
+    assert!(desk.files("out") == before, "somebody wrote while the output was held");
+    run.signal(libc::SIGCONT);
     run.end().well();
     assert!(desk.answers("out") == calm);
 }

@@ -469,3 +469,19 @@ fn no_wrong_byte_is_the_end_of_the_program() {
         }
     }
 }
+
+/// The `tiff` crate makes room for what the first page says before it can be told a limit.
+#[test]
+fn a_list_too_long_for_the_memory_is_refused_before_it_is_read() {
+    let limited = |bytes: Vec<u8>| opened(saved(&bytes).path(), Reading::default()).err().unwrap().message;
+    for big_endian in [false, true] {
+        let page = RawPage { big_endian, ..plain(4, 4, vec![7; 16]) };
+        let mut bytes = page.bytes();
+        // The number of values of SamplesPerPixel.
+        let tag = if big_endian { [1, 21] } else { [21, 1] };
+        let at = bytes.windows(2).rposition(|pair| pair == tag).unwrap() + 4;
+        bytes[at..at + 4].copy_from_slice(&[0, 0x7f, 0x7f, 0]);
+        let message = limited(bytes);
+        assert!(message.ends_with("page 1 has a list too large for the memory"), "{message}");
+    }
+}

@@ -72,6 +72,7 @@ impl Cut {
             overwrite: false,
             into_input: false,
             keep: false,
+            failures_most: 0,
             quiet: true,
         }
     }
@@ -129,6 +130,11 @@ impl Lab {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The folder of the image.
+    pub(crate) fn input(&self) -> PathBuf {
+        self.path("input.zarr")
     }
 
     /// A job on the image, from its steps on one line. Its output is written in `chunks`, without shards.
@@ -191,6 +197,7 @@ impl Lab {
         match wait(run::run(&job, settings)) {
             Ok(_) => Ok(()),
             Err(Stop::Failed(error)) => Err(format!("{:?}: {}", error.kind, error.message)),
+            Err(Stop::Tasks { failed, .. }) => Err(format!("{failed:?}")),
             Err(Stop::Interrupted(how)) => Err(how),
         }
     }
