@@ -31,6 +31,8 @@ mod golden_ops;
 mod memory;
 /// The laws of the merge: grouping, ranges and segments don't show.
 mod merge;
+/// The protocol that keeps an output whole, as a model whose every state is looked at.
+mod protocol;
 /// Levels of images, made by an import or added later.
 mod pyramid;
 /// Scratch objects of the first version of their format.

@@ -6,9 +6,10 @@
 //! ever or pause for any time between any two steps.
 //!
 //! **Time** goes in ticks, and nobody knows how many have passed but by counting from what they have done or seen
-//! themselves. Three things are ASSUMED, and [`Times`] names them: a worker's clock runs behind by no more than `skew`
-//! when it compares it with the moment its attempt carries; nothing comes between that comparison and the signature of
-//! the request that follows; and a request takes effect within `signature` of being signed, or not at all.
+//! themselves. This is ASSUMED: a worker's clock is behind by no more than [`Times::skew`] when it is compared with the
+//! moment that an attempt carries; nothing comes between that comparison, or that with a holder's patience, and the
+//! signature of the request that follows; a request takes effect within [`Times::signature`] of being signed, or not at
+//! all; and one that its sender has sent once more takes effect no later than the second.
 
 use std::fmt;
 
@@ -262,7 +263,11 @@ impl fmt::Display for Step {
             Step::Sends(i, what) => write!(f, "coordinator {} sends an attempt at segment {what}", i + 1),
             Step::Worker(of, what) => write!(f, "a worker of {} {what}", job(*of)),
             Step::Lands(request) => {
-                let by = if request.by == NOBODY { "somebody gone".into() } else { format!("coordinator {}", request.by + 1) };
+                let by = if request.by == NOBODY {
+                    "somebody gone".into()
+                } else {
+                    format!("coordinator {}", request.by + 1)
+                };
                 write!(f, "a request of {by} takes effect: {:?} ({})", request.write, job(request.job))
             }
         }
@@ -284,7 +289,8 @@ impl Protocol {
         let metadata_first = self.has(Rule::MetadataFirst);
         let receipts_first = self.has(Rule::ReceiptsBeforeData);
         let checkpoint_first = self.has(Rule::CheckpointBeforeReceipts);
-        let (one, two) = if checkpoint_first { (DeleteCheckpoint, DeleteReceipts) } else { (DeleteReceipts, DeleteCheckpoint) };
+        let (one, two) =
+            if checkpoint_first { (DeleteCheckpoint, DeleteReceipts) } else { (DeleteReceipts, DeleteCheckpoint) };
         let mut order = if receipts_first { [one, two, DeleteData] } else { [DeleteData, one, two] }.to_vec();
         order.splice(if metadata_first { 0..0 } else { 3..3 }, [DeleteManifest, DeleteMetadata]);
         order.insert(0, Quiesce);
@@ -467,7 +473,9 @@ impl Protocol {
                 go("signs: no checkpoint", &|to, me| self.sign(to, i, me, Write::DeleteCheckpoint));
             }
             Phase::DeleteReceipts => go("signs: no receipts", &|to, me| self.sign(to, i, me, Write::DeleteReceipts)),
-            Phase::TakeBackReceipt => go("signs: not this receipt", &|to, me| self.sign(to, i, me, Write::DeleteReceipt)),
+            Phase::TakeBackReceipt => {
+                go("signs: not this receipt", &|to, me| self.sign(to, i, me, Write::DeleteReceipt))
+            }
             Phase::DeleteData => go("signs: no data", &|to, me| self.sign(to, i, me, Write::DeleteData)),
             Phase::DeletePlan => go("signs: no plan", &|to, me| self.sign(to, i, me, Write::DeletePlan)),
             Phase::CreatePlan => go("signs its plan", &|to, me| self.sign(to, i, me, Write::CreatePlan)),
@@ -575,7 +583,11 @@ impl Protocol {
                 }
             }
             At::DataSigned => {
-                let after = if self.has(Rule::ReceiptAfterData) { Attempt { at: At::DataThere, life: 0, ..a } } else { NO_ATTEMPT };
+                let after = if self.has(Rule::ReceiptAfterData) {
+                    Attempt { at: At::DataThere, life: 0, ..a }
+                } else {
+                    NO_ATTEMPT
+                };
                 go("has its data in the store", after, &|to| {
                     to.data[segment] = a.job;
                     to.spoiled |= a.is_old;
@@ -585,7 +597,11 @@ impl Protocol {
                 go("signs its receipt", Attempt { at: At::ReceiptSigned, life, ..a }, &|_| {});
             }
             At::ReceiptSigned => {
-                let after = if self.has(Rule::ReceiptAfterData) { NO_ATTEMPT } else { Attempt { at: At::DataSigned, life, ..a } };
+                let after = if self.has(Rule::ReceiptAfterData) {
+                    NO_ATTEMPT
+                } else {
+                    Attempt { at: At::DataSigned, life, ..a }
+                };
                 go("has its receipt in the store", after, &|to| {
                     to.receipts[segment] |= a.job;
                     to.spoiled |= a.is_old;
@@ -717,7 +733,7 @@ impl Model for Protocol {
     fn violation(&self, s: &State) -> Option<&'static str> {
         let holds = |c: &Coordinator| c.phase as u8 >= Phase::Held as u8 && c.fresh > 0;
         if s.spoiled {
-            return Some("a write of an earlier run takes effect after a deletion has begun");
+            return Some("a write from before a deletion takes effect after it has begun");
         }
         if s.coordinators.iter().all(holds) {
             return Some("two coordinators hold the output");
