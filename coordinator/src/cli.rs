@@ -436,10 +436,10 @@ pub(crate) struct How {
     /// Units of a segment, which is what one task gets [default: planned]
     #[arg(long, value_name = "N")]
     pub(crate) segment: Option<u64>,
-    /// Replace the answers of another job
+    /// Replace the answers of another job, going on from what both have in common; of the same job, start over
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// Keep receipts and scratch after success
+    /// Keep receipts and scratch after success: what changes later, of the input or the job, then costs least
     #[arg(long)]
     pub(crate) keep: bool,
     /// Copy the labels to INPUT/labels/NAME, too, and list them there: NAME is what the label step saves, else the

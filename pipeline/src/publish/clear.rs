@@ -69,7 +69,7 @@ pub async fn withdraw(store: &Store, plan: &Plan) -> Result<()> {
 pub async fn clean(store: &Store) -> Result<()> {
     // First: a checkpoint without its receipts would be believed.
     Checkpoint::forget(store).await?;
-    for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES] {
+    for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES, layout::PROBE] {
         store.delete_prefix(prefix).await?;
     }
     store.delete(layout::GIVEN).await?;
