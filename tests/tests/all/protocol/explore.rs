@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::hash::{BuildHasher, Hash, Hasher};
 
 /// What explorers need of a model.
-pub trait Model {
+pub(crate) trait Model {
     /// Everything that can be told apart.
     type State: Copy + Eq + Hash;
     /// What leads from one state to the next.
@@ -25,19 +25,19 @@ pub trait Model {
 }
 
 /// What there was to be found.
-pub struct Explored {
+pub(crate) struct Explored {
     /// States that can be reached.
-    pub states: usize,
+    pub(crate) states: usize,
     /// Steps between them.
-    pub steps: usize,
+    pub(crate) steps: usize,
     /// What is violated first, and the steps that lead there.
-    pub violation: Option<(&'static str, Vec<String>)>,
+    pub(crate) violation: Option<(&'static str, Vec<String>)>,
     /// The steps to a state from which no path leads to a goal.
-    pub dead_end: Option<Vec<String>>,
+    pub(crate) dead_end: Option<Vec<String>>,
 }
 
 /// Explores a model until something is violated, or everything has been seen.
-pub fn explore<M: Model>(model: &M) -> Explored {
+pub(crate) fn explore<M: Model>(model: &M) -> Explored {
     let start = model.start();
     let mut found: HashMap<M::State, u32, Quick> = HashMap::with_hasher(Quick);
     // How each state was reached first.
