@@ -94,7 +94,8 @@ pub struct StageTiming {
 /// Runs all stages of a plan that have not ended yet.
 pub async fn run(with: &Dispatch<'_>) -> Ended {
     let mut run = Run { with, carrier: Carrier::new(with), stages: Vec::new(), failed: Vec::new() };
-    let state = run.to_end().await;
+    let state = run.finish().await;
+    run.failed.sort_by_key(|task| (task.stage, task.first, task.end));
     Ended { state, stages: run.stages, failed: run.failed }
 }
 
@@ -107,7 +108,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn to_end(&mut self) -> Result<State> {
+    async fn finish(&mut self) -> Result<State> {
         let Dispatch { plan, store, .. } = *self.with;
         let mut state = plan.first_state();
         let mut done = Ranges::default();

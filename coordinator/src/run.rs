@@ -335,7 +335,9 @@ async fn run_to_end(job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Re
             if let Err(error) = publish::write_report(&store, &report).await {
                 tracing::info!(error = error.message, "no report was written");
             }
-            return Err(match settings.failures_most > 0 && !ended.failed.is_empty() {
+            // The coordinator itself may have lost the store after some tasks had failed; that comes first then.
+            let by_tasks = ended.failed.iter().any(|task| task.message == error.message);
+            return Err(match settings.failures_most > 0 && by_tasks {
                 true => Stop::Tasks { output: store.url().to_owned(), failed: ended.failed },
                 false => error.into(),
             });

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use object_store::memory::InMemory;
 use voxel::contacts::Contact;
 use voxel::exact_sum::Kind;
+use voxel::label::Connectivity;
 use voxel::runs::Runs;
 use voxel::seam::Plane;
 use voxel::table::{ColumnData, ColumnType, ObjectRow};
@@ -20,6 +21,7 @@ use voxel::{Dtype, Extent, Region, with_volume};
 
 use crate::array::{Array, ChunkCache, Geometry, Pick, Pyramid};
 use crate::count::Partial;
+use crate::grid::Grid;
 use crate::job::{Job, steps_from_line};
 use crate::map::labels::runs_of;
 use crate::plan::build::{InputImage, Wishes, plan};
@@ -27,6 +29,8 @@ use crate::plan::memory::{Resources, project};
 use crate::plan::{Input, Plan, Round};
 use crate::publish::Manifest;
 use crate::reduce::records::{Alias, Pair};
+use crate::reduce::seam::{self, Seams};
+use crate::reduce::up::{self, Group};
 use crate::rows::decode_page;
 use crate::scratch::{self, Reader, Tag, decode_u64s};
 use crate::state::State;
@@ -259,4 +263,42 @@ pub async fn zarr(bytes: &[u8]) -> String {
     let levels = Pyramid::open_in(store).await;
     said += &told(levels, |levels| format!("{} levels", levels.paths().len()));
     said
+}
+
+/// What two blocks of 4 x 4 x 4 left for the merge of their labels, bundled under [`merge_key`]; joined, with all checksums
+/// made right.
+pub async fn merge(bytes: &[u8]) -> String {
+    let sealed = |(key, object): (String, Vec<u8>)| {
+        let sealed = scratch::resealed(&object).unwrap_or(object);
+        (key, sealed)
+    };
+    let store = store_of(unbundled(bytes).into_iter().map(sealed)).await;
+    let grid = Grid { extent: Extent { shape: [8, 4, 4], planar: false }, block: [4; 3] };
+    let connectivity = Connectivity::TwentySix;
+    let seams = Seams { store: &store, grid, fanout: 2, connectivity, blocks: "blocks", stage: "seams" };
+    let mut said = String::new();
+    for block in 0..2 {
+        said += &told(seam::join(&seams, block).await, |()| "joined ".into());
+    }
+    for limit_bytes in [1 << 20, 1000] {
+        let group = Group {
+            store: &store,
+            tree: grid.tree(2),
+            level: 1,
+            unit: 0,
+            step: 0,
+            below: "blocks",
+            seam: "seams",
+            stage: "up",
+            kind: Some(Kind::Integer),
+            limit_bytes,
+        };
+        said += &told(up::join(&group).await, |rows| format!("{} rows ", rows.rows));
+    }
+    said
+}
+
+/// The key of a block's object.
+pub fn merge_key(block: u64) -> String {
+    crate::layout::scratch("blocks", block)
 }

@@ -174,3 +174,32 @@ impl Receipt {
         Ok(record::create(store, &key, self).await?.end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_receipt_that_stands_is_gone_by() {
+        let store = Store::over(Arc::new(InMemory::new()), "memory");
+        let receipt = |end| Receipt {
+            plan: "p".into(),
+            stage: "s".into(),
+            first: 3,
+            end,
+            written: Vec::new(),
+            read: Versions::new(),
+            missing_chunks: 0,
+            contributions: Vec::new(),
+            rows: Vec::new(),
+        };
+        assert_eq!(receipt(7).write(&store).await.unwrap(), 7);
+        assert_eq!(receipt(9).write(&store).await.unwrap(), 7);
+    }
+}

@@ -135,7 +135,11 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: Ta
         let metadata = tokio::task::block_in_place(|| {
             ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional).parse_and_finish(&part)
         })
-        .map_err(|e| part.failed(&e))?;
+        .map_err(|e| {
+            of_store(&e).unwrap_or_else(|| {
+                Error::data(format!("the row group {} can't be read: {e}", store.display(&part.key)))
+            })
+        })?;
         let index = metadata.page_index();
         for (g, from) in metadata.row_groups().iter().enumerate() {
             let mut to = out.writer.next_row_group().map_err(failed)?;
@@ -148,7 +152,7 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: Ta
                     column_index: index.and_then(|i| i.column_index(g, c)).cloned(),
                     offset_index: index.and_then(|i| i.offset_index(g, c)).cloned(),
                 };
-                tokio::task::block_in_place(|| to.append_column(&part, close)).map_err(|e| part.failed(&e))?;
+                tokio::task::block_in_place(|| to.append_column(&part, close)).map_err(failed)?;
                 Streamed::drain(&out.buffer, &mut out.upload).await?;
             }
             to.close().map_err(failed)?;
@@ -159,7 +163,16 @@ pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: Ta
 }
 
 fn failed(e: ParquetError) -> Error {
-    Error::internal(format!("the object table can't be encoded: {e}"))
+    of_store(&e).unwrap_or_else(|| Error::internal(format!("the object table can't be encoded: {e}")))
+}
+
+/// The store's own error, on its way through the Parquet reader: what is unavailable for a moment is tried again.
+fn of_store(e: &ParquetError) -> Option<Error> {
+    let ParquetError::External(cause) = e else { return None };
+    if let Some(error) = cause.downcast_ref::<Error>() {
+        return Some(error.clone());
+    }
+    cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<Error>().cloned()
 }
 
 fn schema(columns: &[(&str, ColumnType)]) -> Result<TypePtr> {
@@ -228,37 +241,23 @@ impl Streamed {
 }
 
 /// A file in the store, as the Parquet reader wants it: synchronous, so only within `block_in_place`.
-#[derive(Clone)]
 struct Part {
     store: Store,
     key: String,
     size: u64,
-    /// Why it could not be read, which the Parquet reader would make a text of.
-    refused: Arc<Mutex<Option<Error>>>,
 }
 
 impl Part {
     async fn open(store: &Store, key: String) -> Result<Self> {
         let tail = store.get_suffix(&key, 1).await?;
         let size = tail.map(|t| t.size).ok_or_else(|| Error::data(format!("{} is missing", store.display(&key))))?;
-        Ok(Self { store: store.clone(), key, size, refused: Arc::default() })
+        Ok(Self { store: store.clone(), key, size })
     }
 
     fn range(&self, start: u64, length: usize) -> Result<Bytes> {
         let range = start..start + length as u64;
-        let object = Handle::current().block_on(self.store.get_range(&self.key, range)).inspect_err(|e| {
-            if let Ok(mut refused) = self.refused.lock() {
-                *refused = Some(e.clone());
-            }
-        })?;
+        let object = Handle::current().block_on(self.store.get_range(&self.key, range))?;
         object.map(|o| o.bytes).ok_or_else(|| Error::data(format!("{} is missing", self.store.display(&self.key))))
-    }
-
-    /// What a failure of the Parquet reader means: the store's error, where there was one.
-    fn failed(&self, error: &ParquetError) -> Error {
-        let refused = self.refused.lock().ok().and_then(|mut refused| refused.take());
-        let name = self.store.display(&self.key);
-        refused.unwrap_or_else(|| Error::data(format!("the row group {name} can't be read: {error}")))
     }
 }
 
@@ -272,11 +271,12 @@ impl ChunkReader for Part {
     type T = PartReader;
 
     fn get_read(&self, start: u64) -> parquet::errors::Result<PartReader> {
-        Ok(PartReader { part: self.clone(), at: start, ahead: Bytes::new() })
+        let part = Self { store: self.store.clone(), key: self.key.clone(), size: self.size };
+        Ok(PartReader { part, at: start, ahead: Bytes::new() })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        self.range(start, length).map_err(|e| ParquetError::General(e.to_string()))
+        self.range(start, length).map_err(|e| ParquetError::External(Box::new(e)))
     }
 }
 

@@ -1,5 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::failure::{Doing, failure};
+use super::read::coalesced;
+use super::write::PART_BYTES;
 use super::*;
 use crate::Kind;
 use crate::fence::{Clock, Moment};

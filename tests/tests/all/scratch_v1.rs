@@ -103,6 +103,7 @@ fn another_version_and_another_format_are_told_apart() {
 #[ignore = "writes the fixtures"]
 fn write_the_objects() {
     fs::create_dir_all(folder()).unwrap();
+    write_two_blocks();
     for (name, dtype, _, steps) in JOBS {
         let recipe = Recipe { extent: volume([8, 8, 8]), dtype, look: Look::Dust, gaps: false, seed: 7 };
         let lab = Lab::with(&recipe.image());
@@ -133,6 +134,18 @@ fn write_the_objects() {
             }
         }
     }
+}
+
+/// What two blocks left for a merge of their labels, as one file for the fuzzer.
+fn write_two_blocks() {
+    let recipe = Recipe { extent: volume([8, 4, 4]), dtype: Dtype::U8, look: Look::Noise, gaps: false, seed: 4 };
+    let lab = Lab::with(&recipe.image());
+    let (job, cut) = (lab.job("threshold above=170 | label connectivity=26", [4; 3]), Cut::blocks([4; 3]));
+    let (plan, output) = (lab.plan(&job, &cut), lab.new_output());
+    lab.attempt_and_keep(&job, &cut, &output).unwrap();
+    let left = output.join(pipeline::layout::SCRATCH).join(plan.left(plan.tables[0].id));
+    let object = |block: u64| (fuzzing::merge_key(block), fs::read(left.join(format!("{block:012}"))).unwrap());
+    fs::write(folder().join("two-blocks.bundle"), fuzzing::bundled(&[object(0), object(1)].into())).unwrap();
 }
 
 /// The folders of a plan's scratch objects, by what they hold.

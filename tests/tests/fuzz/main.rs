@@ -81,6 +81,13 @@ fn scratch() {
 }
 
 #[test]
+fn merge() {
+    let seeds = vec![std::fs::read(seeds::fixture("scratch-v1/two-blocks.bundle")).unwrap()];
+    Target { name: "merge", seeds, words: &[], memory_bytes: 64 * MIB, length_max: 64 << 10 }
+        .check(|bytes| wait(fuzzing::merge(bytes)));
+}
+
+#[test]
 fn zarr() {
     let seeds = seeds::zarr();
     Target { name: "zarr", seeds, words: &seeds::ZARR_WORDS, memory_bytes: 256 * MIB, length_max: 64 << 10 }

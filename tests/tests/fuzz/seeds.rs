@@ -20,6 +20,11 @@ fn below(folder: &str) -> Vec<std::path::PathBuf> {
     paths
 }
 
+/// A file below `tests/fixtures`.
+pub(crate) fn fixture(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
 pub(crate) const JOB_WORDS: [&str; 52] = [
     "rescale",
     "gaussian",

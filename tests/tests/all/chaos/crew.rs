@@ -25,9 +25,12 @@ pub(super) struct Crew {
     pub(super) doomed: Arc<Worker>,
     /// Is paused now and then before it writes, for longer than its time.
     pub(super) sleepy: Arc<Worker>,
+    /// Wakes up when its time is over.
+    pub(super) late: Arc<Worker>,
     pub(super) dice: Arc<Dice>,
     pub(super) tally: Tally,
     pub(super) clock: Clock,
+    /// Of a thousand attempts, so many meet a fault.
     pub(super) per_mille: u64,
 }
 
@@ -99,7 +102,7 @@ impl Executor for Crew {
                 tokio::spawn(async move {
                     sleep(LIMIT + Duration::from_secs(1)).await;
                     assert!(attempt.not_after.is_some_and(|end| crew.clock.now() > end));
-                    let _ = crew.at(&crew.workers[1], &attempt).await;
+                    let _ = crew.at(&crew.late, &attempt).await;
                 });
                 std::future::pending().await
             }

@@ -39,26 +39,62 @@ pub(super) struct Faulty {
     inner: Arc<InMemory>,
     dice: Arc<Dice>,
     tally: Tally,
+    weather: Weather,
+    view: View,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weather {
     /// Of a thousand requests, so many go wrong.
-    per_mille: u64,
-    /// Receipts and states are refused: whoever writes through this dies before the last thing it does.
-    doomed: bool,
+    pub(super) per_mille: u64,
+    /// Times that the client sends a request before it reports that it failed, as those of buckets do.
+    pub(super) tries: usize,
+}
+
+/// Who looks at the store.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum View {
+    Anybody,
+    /// A worker that dies before the last thing it does: its receipts and states are refused.
+    Doomed,
+    /// A worker whose time is over: whatever it writes is too late.
+    TooLate,
 }
 
 impl Faulty {
-    pub(super) fn new(inner: Arc<InMemory>, seed: u64, per_mille: u64, tally: Tally) -> Self {
-        Self { inner, dice: Arc::new(Dice::new(seed)), tally, per_mille, doomed: false }
+    pub(super) fn new(inner: Arc<InMemory>, seed: u64, weather: Weather, tally: Tally) -> Self {
+        Self { inner, dice: Arc::new(Dice::new(seed)), tally, weather, view: View::Anybody }
     }
 
     /// The same store as a worker sees it that dies before its receipt.
     pub(super) fn doomed(&self) -> Self {
-        Self { doomed: true, ..self.clone() }
+        Self { view: View::Doomed, ..self.clone() }
     }
 
-    /// Which of these faults this request meets, if it meets one.
+    /// The same store as a worker sees it whose time is over.
+    pub(super) fn too_late(&self) -> Self {
+        Self { view: View::TooLate, ..self.clone() }
+    }
+
+    /// Which of these faults a request ends with, all its tries counted.
     fn fault(&self, request: &str, at: impl fmt::Display, faults: &[&'static str]) -> Option<&'static str> {
+        let (mut last, mut lost) = (None, false);
+        for _ in 0..self.weather.tries {
+            last = self.one_fault(request, &at, faults);
+            match last {
+                // One that worked after one that had worked finds its own work there.
+                None => return (lost && faults.contains(&CONFLICT)).then_some(CONFLICT),
+                Some(SLOW | CONFLICT | STALE) => return last,
+                Some(fault) => lost |= fault == LOST,
+            }
+        }
+        if lost { Some(LOST) } else { last }
+    }
+
+    fn one_fault(&self, request: &str, at: impl fmt::Display, faults: &[&'static str]) -> Option<&'static str> {
         let drawn = self.dice.draw(&format!("{request} {at}"));
-        if drawn % 1000 >= self.per_mille {
+        if drawn % 1000 >= self.weather.per_mille {
             return None;
         }
         let fault = faults[(drawn / 1000) as usize % faults.len()];
@@ -66,6 +102,9 @@ impl Faulty {
         Some(fault)
     }
 }
+
+/// What must not happen.
+pub(super) const WRITTEN_LATE: &str = "written after not_after";
 
 pub(super) const ERROR: &str = "error before the request";
 pub(super) const THROTTLED: &str = "503 slow down";
@@ -96,8 +135,10 @@ impl fmt::Display for Faulty {
 impl ObjectStore for Faulty {
     async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let creates = options.mode == PutMode::Create;
-        if self.doomed && creates {
-            return Err(error("the worker is dead"));
+        match self.view {
+            View::Doomed if creates => return Err(error("the worker is dead")),
+            View::TooLate => self.tally.count(WRITTEN_LATE),
+            _ => {}
         }
         let faults: &[_] = match creates {
             true => &[ERROR, THROTTLED, SLOW, LOST, CONFLICT],
@@ -119,6 +160,9 @@ impl ObjectStore for Faulty {
     }
 
     async fn put_multipart_opts(&self, at: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        if self.view == View::TooLate {
+            self.tally.count(WRITTEN_LATE);
+        }
         if let Some(fault) = self.fault("upload", at, &[ERROR, THROTTLED]) {
             return Err(error(fault));
         }
