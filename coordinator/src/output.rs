@@ -100,6 +100,10 @@ impl Taking<'_> {
             self.deleting(publish::clean(store)).await?;
             return self.start(self.planned.plan.clone()).await;
         }
+        if !stored.given.is_empty() && !store.exists(layout::GIVEN).await? {
+            self.progress.say("what this run was to start from was being removed: everything is computed again");
+            return self.start_over().await;
+        }
         let sources = Sources::open(&stored).await?;
         let Some(now) = sources.versions().await? else { return Ok(Taken::Run(Box::new(stored))) };
         if stored.contents.as_deref() == Some(&name_of(&now)) {

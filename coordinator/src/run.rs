@@ -406,6 +406,9 @@ pub async fn clean(output: &str) -> Result<String> {
 
 async fn clean_held(store: &Store, unfinished: &[Plan]) -> Result<()> {
     publish::sweep(store).await?;
+    if !unfinished.is_empty() {
+        publish::disavow(store).await?;
+    }
     for plan in unfinished {
         publish::withdraw(store, plan).await?;
     }

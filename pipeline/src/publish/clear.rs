@@ -29,22 +29,29 @@ pub async fn erase(store: &Store, next: &Plan) -> Result<()> {
     let next = Outputs::of(next);
     groups.extend(next.groups);
     files.extend(next.files);
+    store.delete(layout::MANIFEST).await?;
     for group in &groups {
-        for key in METADATA_KEYS {
-            store.delete(&format!("{group}/{key}")).await?;
-            store.delete(&format!("{}/{key}", layout::level(group, 0))).await?;
+        // What can't be listed can't be opened as an image either.
+        let levels = store.children(group).await.unwrap_or_default().folders;
+        let levels = levels.iter().map(|level| format!("{group}/{level}"));
+        for folder in std::iter::once(group.clone()).chain(levels) {
+            for key in METADATA_KEYS {
+                store.delete(&format!("{folder}/{key}")).await?;
+            }
         }
     }
-    for file in files.iter().map(String::as_str).chain([layout::MANIFEST]) {
+    for file in &files {
         store.delete(file).await?;
     }
+    disavow(store).await?;
     for group in &groups {
         store.delete_prefix(group).await?;
     }
     clean(store).await
 }
 
-/// Removes whatever an unfinished run of this plan may have written outside its own state, and nothing else.
+/// Removes whatever an unfinished run of this plan may have written outside its own state, and nothing else. After
+/// [`disavow`].
 pub async fn withdraw(store: &Store, plan: &Plan) -> Result<()> {
     for stored in &plan.images {
         withdraw_metadata(store, stored).await?;
@@ -65,14 +72,23 @@ pub async fn withdraw(store: &Store, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Removes the run's own state, but for the lock, which its holder still has.
-pub async fn clean(store: &Store) -> Result<()> {
+/// Removes everything that says that something is done, before what it speaks of: whoever is stopped between the two
+/// leaves a run that begins anew, and none that takes for done what is gone.
+pub async fn disavow(store: &Store) -> Result<()> {
     // First: a checkpoint without its receipts would be believed.
     Checkpoint::forget(store).await?;
-    for prefix in [layout::SCRATCH, layout::RECEIPTS, layout::STATES, layout::PROBE] {
+    for prefix in [layout::RECEIPTS, layout::STATES] {
         store.delete_prefix(prefix).await?;
     }
-    store.delete(layout::GIVEN).await?;
+    store.delete(layout::GIVEN).await
+}
+
+/// Removes the run's own state, but for the lock, which its holder still has. The plan last: it names the rest.
+pub async fn clean(store: &Store) -> Result<()> {
+    disavow(store).await?;
+    for prefix in [layout::SCRATCH, layout::PROBE] {
+        store.delete_prefix(prefix).await?;
+    }
     store.delete(layout::PLAN).await
 }
 

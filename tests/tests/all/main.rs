@@ -15,6 +15,8 @@ mod bad_input;
 mod breaks;
 /// A store and workers that fail in every way they can, from a seed.
 mod chaos;
+/// What is deleted, in which order.
+mod clearing;
 /// Every command, as it is typed.
 mod cli;
 /// Input that is damaged, and names that lead elsewhere.

@@ -17,22 +17,22 @@ use super::explore::Model;
 
 /// How long things take, in ticks.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
+pub(crate) struct Times {
     /// A holder writes within this many ticks of its last good beat.
-    pub patience: u8,
+    pub(crate) patience: u8,
     /// A holder whose beat has not changed for so long is taken for dead; more than `patience`.
-    pub silence: u8,
+    pub(crate) silence: u8,
     /// An attempt may sign requests for so long: its `not_after`.
-    pub not_after: u8,
+    pub(crate) not_after: u8,
     /// ASSUMED: no worker's clock is behind by more.
-    pub skew: u8,
+    pub(crate) skew: u8,
     /// ASSUMED: a signed request takes effect within so many ticks, or never.
-    pub signature: u8,
+    pub(crate) signature: u8,
 }
 
 /// The rules of the protocol, each of which can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// A receipt is written when its data is there.
     ReceiptAfterData,
     /// A worker asks before each write whether its attempt's time is over.
@@ -65,23 +65,23 @@ pub enum Rule {
 
 /// What is explored.
 #[derive(Clone, Copy, Debug)]
-pub struct Protocol {
+pub(crate) struct Protocol {
     /// The times.
-    pub times: Times,
+    pub(crate) times: Times,
     /// Segments of a run: 1 or 2.
-    pub segments: usize,
+    pub(crate) segments: usize,
     /// Attempts under way at once: 1 or 2.
-    pub attempts: usize,
+    pub(crate) attempts: usize,
     /// Whether there is a second job.
-    pub jobs: u8,
+    pub(crate) jobs: u8,
     /// Whether `--overwrite` is ever given.
-    pub overwrites: bool,
+    pub(crate) overwrites: bool,
     /// Whether the input may change under a run, so that receipts are taken back.
-    pub input_changes: bool,
+    pub(crate) input_changes: bool,
     /// Whether checkpoints are written.
-    pub checkpoints: bool,
+    pub(crate) checkpoints: bool,
     /// The rule that is left out.
-    pub without: Option<Rule>,
+    pub(crate) without: Option<Rule>,
 }
 
 const NOBODY: u8 = 2;
@@ -120,7 +120,7 @@ enum Phase {
 
 /// A coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Coordinator {
+pub(crate) struct Coordinator {
     phase: Phase,
     /// The job: 1 is A, 2 is B.
     job: u8,
@@ -165,7 +165,7 @@ enum At {
 
 /// An attempt of a worker at a segment, or at publishing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     at: At,
     job: u8,
     /// A segment, or [`PUBLISH`].
@@ -201,7 +201,7 @@ enum Write {
 
 /// A write of a coordinator on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Request {
+pub(crate) struct Request {
     write: Write,
     job: u8,
     done: u8,
@@ -215,7 +215,7 @@ const NO_REQUEST: Request = Request { write: Write::None, job: 0, done: 0, life:
 
 /// All of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct State {
+pub(crate) struct State {
     plan: u8,
     manifest: u8,
     metadata: u8,
@@ -242,7 +242,7 @@ pub struct State {
 
 /// A step, for people.
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     Tick,
     Coordinator(u8, &'static str),
     Sends(u8, u8),
