@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod commands;
 mod demo;
+mod dice;
 pub mod dispatch;
 pub mod executor;
 pub mod exit;

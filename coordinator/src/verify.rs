@@ -9,6 +9,7 @@ use pipeline::verify::{Verified, Windows, objects};
 use pipeline::{Error, Result};
 use serde::Serialize;
 
+use crate::dice::Dice;
 use crate::progress::Progress;
 use crate::run::wall_clock;
 use crate::units::{self, Bytes};
@@ -85,7 +86,7 @@ pub(crate) async fn verify(output: &str, options: &Options, progress: &Progress)
 
     let seed = options
         .seed
-        .unwrap_or_else(|| splitmix(&mut (u64::from(std::process::id()) ^ wall_clock().now().0)) % 1_000_000);
+        .unwrap_or_else(|| Dice::new(u64::from(std::process::id()) ^ wall_clock().now().0).next() % 1_000_000);
     let sources = Sources::open(&manifest.plan).await;
     match sources {
         Err(error) => verified.left_out.push(format!("all windows: {}", error.message)),
@@ -93,8 +94,8 @@ pub(crate) async fn verify(output: &str, options: &Options, progress: &Progress)
             verified.left_out.push("all windows: the input has changed since it was read".into());
         }
         Ok(sources) => {
-            let mut state = seed;
-            let random = |below: u64| splitmix(&mut state) % below.max(1);
+            let dice = Dice::new(seed);
+            let random = |below: u64| dice.next() % below.max(1);
             let windows = Windows::new(&store, &manifest, &sources, options.memory_bytes);
             windows
                 .check(options.windows, random, |done, all| progress.of_some("windows", done, all), &mut verified)
@@ -103,13 +104,4 @@ pub(crate) async fn verify(output: &str, options: &Options, progress: &Progress)
         }
     }
     Ok(Report { output: store.url().to_owned(), seed, verified })
-}
-
-/// The next number of a sequence (splitmix64, by Steele, Lea and Flood).
-fn splitmix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

@@ -1,10 +1,11 @@
 //! Which errors are tried again, how often, and after which pause: one table, for tasks and for the coordinator's own
 //! questions to the store.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pipeline::{Error, Kind};
+
+use crate::dice::Dice;
 
 /// How an error is tried again.
 struct Rule {
@@ -57,22 +58,16 @@ pub(super) fn may_pass(error: &Error) -> bool {
 
 /// Spreads pauses, so that what failed at once does not come back at once. From a seed, so that a test can be replayed.
 #[derive(Debug)]
-pub(super) struct Jitter(AtomicU64);
+pub(super) struct Jitter(Dice);
 
 impl Jitter {
     pub(super) fn new(seed: u64) -> Self {
-        Self(AtomicU64::new(seed))
+        Self(Dice::new(seed))
     }
 
     /// From a half to one and a half.
     fn factor(&self) -> f64 {
-        // SplitMix64: the state is a counter, so that threads need no lock.
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut z = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        0.5 + (z >> 11) as f64 / (1u64 << 53) as f64
+        0.5 + self.0.unit()
     }
 }
 
