@@ -33,6 +33,8 @@ breaks=(
     "a receipt answers with its own end, not with that of the one that stands | pipeline/src/record.rs
         | s/if store\.put_new(key, json(&record)?)\.await? {/if store.put_new(key, json(\&record)?).await? || true {/
         | pipeline --lib | task::tests::the_receipt_that_stands_is_gone_by"
+    "attempts that end at different units count into one object | pipeline/src/layout.rs | s/tally-{first:012}-{end:012}/tally-{first:012}/
+        | tests --test all | chaos::troubled_equals_calm"
     "a fence lets everybody through | pipeline/src/fence.rs | s/if self\.clock\.now() <= self\.not_after {/if self.not_after.0 > 0 {/
         | tests --test all | chaos::troubled_equals_calm"
     "contacts are counted from both sides | voxel/src/contacts.rs | s/\*offset > \[0; 3\]/*offset != [0; 3]/

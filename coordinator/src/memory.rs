@@ -61,7 +61,7 @@ pub(crate) fn explain_when_it_is_out() {
 #[cfg(unix)]
 extern "C" fn explain(signal: libc::c_int) {
     const SAID: &[u8] = b"error: out of memory: the system gives no more to this process\n\
-        hint: lower --memory or --workers, or give a smaller --block; what is done is kept, and the run goes on from there\n";
+        hint: lower --memory or --workers, or give a smaller --block; a run goes on where it stopped\n";
     if REFUSED.try_with(Cell::get).unwrap_or(false) {
         // SAFETY: both may be called in a handler, and the bytes live as long as the program.
         unsafe {

@@ -36,6 +36,7 @@ pub(super) struct Crew {
 
 pub(super) const TWICE: &str = "task delivered twice";
 pub(super) const TO_TWO: &str = "task at two workers at once";
+pub(super) const HURRIED: &str = "stopped at its deadline";
 pub(super) const LOST: &str = "answer lost";
 pub(super) const SILENT: &str = "answer never came";
 pub(super) const DIED: &str = "died before its receipt";
@@ -44,7 +45,7 @@ pub(super) const LATE: &str = "woke up after not_after";
 pub(super) const PAUSED: &str = "paused in the middle";
 
 /// All that may befall an attempt.
-pub(super) const ALL: [&str; 8] = [TWICE, TO_TWO, LOST, SILENT, DIED, HUNG, LATE, PAUSED];
+pub(super) const ALL: [&str; 9] = [TWICE, TO_TWO, HURRIED, LOST, SILENT, DIED, HUNG, LATE, PAUSED];
 
 /// What an attempt may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -74,13 +75,16 @@ impl Executor for Crew {
         began.now();
         let [one, other] = &self.workers;
         let Some(fault) = self.fault(attempt) else { return self.at(one, attempt).await };
+        // Leaves a receipt for what it had begun.
+        let hurried = Attempt { deadline: Some(self.clock.now()), ..attempt.clone() };
         match fault {
+            HURRIED => self.at(one, &hurried).await,
             TWICE => {
                 let _ = self.at(one, attempt).await;
                 self.at(one, attempt).await
             }
             TO_TWO => {
-                let (first, second) = tokio::join!(self.at(one, attempt), self.at(other, attempt));
+                let (first, second) = tokio::join!(self.at(one, attempt), self.at(other, &hurried));
                 second.or(first)
             }
             LOST => {
