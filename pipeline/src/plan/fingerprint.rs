@@ -8,7 +8,7 @@
 use serde::Serialize;
 
 use super::{FORMAT, Input, Intensity, Leaf, Pass, Plan, Round, StageKind, Stored, Table, TableId, hash};
-use crate::op::Op;
+use crate::op::{HISTOGRAM_VERSION, LEVEL_VERSION, Op};
 
 /// Of an array that is read.
 fn array(input: &Input) -> String {
@@ -51,7 +51,14 @@ impl Plan {
     pub(crate) fn histogram_fingerprint(&self) -> String {
         let images = self.image_fingerprints();
         let mask = self.mask.as_ref().map(array);
-        hash(&(&images[self.measured], mask, self.measured_name(), self.ops.is_empty(), self.job.percentiles))
+        hash(&(
+            &images[self.measured],
+            HISTOGRAM_VERSION,
+            mask,
+            self.measured_name(),
+            self.ops.is_empty(),
+            self.job.percentiles,
+        ))
     }
 
     fn intensity_fingerprint(&self, images: &[String]) -> String {
@@ -85,7 +92,7 @@ impl Plan {
                         hash(&(&before, kind, &images[step + 1], self.stored(step + 1).map(written)))
                     }
                     StageKind::Level { image, .. } => {
-                        hash(&(&before, kind, &images[*image], self.stored(*image).map(written)))
+                        hash(&(&before, kind, LEVEL_VERSION, &images[*image], self.stored(*image).map(written)))
                     }
                     StageKind::Publish => hash(&(&before, kind, &self.identity)),
                 };
@@ -103,14 +110,15 @@ impl Plan {
     fn pass_fingerprint(&self, images: &[String], pass: &Pass) -> String {
         let leaf = |leaf: &Leaf| match *leaf {
             Leaf::Count(count) => {
-                hash(&(count, &images[count.image], self.choice(count.image), self.measured == count.image))
+                let asked = (self.choice(count.image), self.measured == count.image);
+                hash(&(count, HISTOGRAM_VERSION, &images[count.image], asked))
             }
             Leaf::Image(image) => hash(&(&images[image], self.stored(image).map(written))),
             Leaf::Labels { step } | Leaf::Rows { step } => {
                 let intensity = self.intensity_dtype(step).map(|dtype| (dtype, self.intensity_fingerprint(images)));
-                hash(&(&images[step], &self.ops[step], intensity))
+                hash(&(&images[step], &self.ops[step], self.ops[step].version(), intensity))
             }
-            Leaf::Contacts { step } => hash(&(&images[step], &self.ops[step])),
+            Leaf::Contacts { step } => hash(&(&images[step], &self.ops[step], self.ops[step].version())),
         };
         hash(&(&images[pass.from], &images[pass.to], pass.leaves.iter().map(leaf).collect::<Vec<_>>()))
     }

@@ -54,7 +54,8 @@ fn what_was_changed_is_found() {
     let run = format!("run blobs.zarr --steps 'median size=3 save=smooth | threshold above=100 | label' {HOW} -o out");
     desk.run(&run).well();
     let calm = desk.files("out");
-    let damages: [(&str, fn(&mut Vec<u8>)); 5] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 5] = [
         ("labels.zarr/0/c/1/1/1", |bytes| *bytes.last_mut().unwrap() ^= 1),
         ("smooth.zarr/1/c/0/0/0", |bytes| bytes.truncate(9)),
         ("objects.parquet", |bytes| bytes[99] ^= 8),
