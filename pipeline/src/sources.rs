@@ -105,8 +105,10 @@ impl Sources {
     /// The objects that hold the image and what is read beside it.
     pub(crate) fn keys(&self, plan: &Plan) -> Vec<String> {
         let all = plan.extent.region();
+        // Intensities are read where a table wants them.
+        let wanted = plan.tables.iter().any(|table| table.intensity.is_some());
         let other = match &plan.intensity {
-            Intensity::Other(other) => Some(other),
+            Intensity::Other(other) => Some(other).filter(|_| wanted),
             Intensity::Image(_) => None,
         };
         let inputs = [(Role::Input, Some(&self.input), Some(&plan.input))]

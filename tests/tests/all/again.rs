@@ -88,6 +88,33 @@ fn a_finished_run_is_done_once() {
     same(&desk, &answers);
 }
 
+/// Masks, intensities, parts of the input, 2-D images, shards: what was read is what is looked for.
+#[test]
+fn nothing_is_taken_for_changed_that_is_not() {
+    let desk = desk();
+    image().sharded(2).write(&desk, "sharded.zarr", blobs);
+    image().write(&desk, "mask.zarr", |[z, y, x]| f64::from(u8::from((z + y + x) % 50 > 8)));
+    std::fs::remove_file(desk.path("blobs.zarr/c/2/1/3")).unwrap();
+    for job in [
+        "run blobs.zarr --steps 'median size=3'",
+        "run blobs.zarr --steps 'median size=3' --intensity dotted.zarr",
+        "run blobs.zarr --steps 'median size=3 | threshold above=120 | label' --intensity dotted.zarr --mask mask.zarr",
+        "run blobs.zarr --steps 'median size=3 | threshold method=otsu | label' --region 3:61,20:,33:90",
+        "run sharded.zarr --steps 'gaussian sigma=2 | threshold percentile=90 | label' --region :40,:,100:",
+        "run sharded.zarr --steps '' --mask mask.zarr",
+    ] {
+        let _ = std::fs::remove_dir_all(desk.path("out"));
+        let first = desk.run(&format!("{job} -o out {HOW}")).well();
+        assert!(!first.stderr.contains("has changed"), "{job}\n{}", first.stderr);
+        assert!(desk.json("out/.voxmill/manifest.json").get("contents").is_some(), "{job}");
+        // Another file in the array's folder changes the name of all there is, and nothing that was read.
+        desk.write("blobs.zarr/c/notes.txt", job);
+        desk.write("sharded.zarr/c/notes.txt", job);
+        let again = desk.run(&format!("{job} -o out {HOW}")).well();
+        assert!(again.stderr.contains("already done"), "{job}\n{}", again.stderr);
+    }
+}
+
 #[test]
 fn a_changed_chunk_redoes_what_depends_on_it() {
     let desk = desk();
