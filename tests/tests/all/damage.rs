@@ -110,7 +110,7 @@ fn no_name_leads_out_of_its_place() {
         let ome = json!({"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]});
         let group = json!({"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}});
         desk.write("group.zarr/zarr.json", group.to_string());
-        let ended = desk.run(&format!("run group.zarr --steps 'cast dtype=uint16' -o out"));
+        let ended = desk.run("run group.zarr --steps 'cast dtype=uint16' -o out");
         assert_eq!(ended.status.code(), Some(2), "{path}: {}", ended.stderr);
         assert!(!desk.has("out"), "{path}");
     }
