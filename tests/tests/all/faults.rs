@@ -168,7 +168,7 @@ fn a_paused_process_keeps_its_output() {
     let desk = desk();
     let calm = calm(&desk, SLOW);
     let run = half_done(&desk, "out");
-    run.signal(libc::SIGSTOP);
+    run.pause();
     let before = desk.files("out");
     for how in ["", "--overwrite"] {
         desk.run(&format!("{SLOW} -o out {how}")).badly(2, "is busy: another voxmill (process ").hints("it resumes");

@@ -123,6 +123,19 @@ impl Started {
         unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
     }
 
+    /// Makes the program stand still; every thread of it does when this returns.
+    pub(crate) fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+        let stands = |task: fs::DirEntry| {
+            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            status.lines().any(|line| line.starts_with("State:") && line.contains('T'))
+        };
+        let tasks = || fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        while !tasks().all(|task| stands(task.unwrap())) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         !status.lines().any(|line| line.starts_with("State:") && line.contains('Z'))
