@@ -1,4 +1,4 @@
-//! One coordinator at an output. On a disk a [`Lock`] says so, in a bucket a [`Lease`]; both are held while a run or a
+//! One coordinator at an output. On a disk a lock says so, in a bucket a lease; both are held while a run or a
 //! `clean` works, and everything these write goes through [`Hold::guard`].
 //!
 //! The difference is what is known of a process that is gone. On a disk the system frees its lock at once, and nothing
