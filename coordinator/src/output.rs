@@ -117,7 +117,12 @@ impl Taking<'_> {
         let stale = stale::find(store, &stored, &sources, &now).await?;
         self.say_stale(&stored, &stale);
         if !stale.is_empty() {
-            self.deleting(stale::take_back(store, &stored, &stale)).await?;
+            self.deleting(async {
+                // It may have been stopped while it published.
+                publish::close(store, &stored).await?;
+                stale::take_back(store, &stored, &stale).await
+            })
+            .await?;
         }
         Ok(Taken::Run(Box::new(stored)))
     }

@@ -21,7 +21,7 @@ use crate::store::Store;
 use crate::task::Written;
 use crate::{Error, Result, count, layout};
 
-pub use clear::{clean, disavow, erase, hand_over, reopen, retire, sweep, withdraw};
+pub use clear::{clean, close, disavow, erase, hand_over, reopen, retire, sweep, withdraw};
 pub use manifest::{Manifest, fold};
 
 /// Publishes everything a plan promises, metadata last.

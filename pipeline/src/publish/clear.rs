@@ -105,15 +105,20 @@ async fn withdraw_metadata(store: &Store, stored: &Stored) -> Result<()> {
     Ok(())
 }
 
-/// Opens a finished run again, whose receipts and scratch were kept: its answers can't be opened until it is finished
-/// once more.
-pub async fn reopen(store: &Store, manifest: &Manifest) -> Result<()> {
-    for stored in &manifest.plan.images {
+/// Removes what makes the answers of a plan open, and nothing they are made of: they are about to change.
+pub async fn close(store: &Store, plan: &Plan) -> Result<()> {
+    for stored in &plan.images {
         withdraw_metadata(store, stored).await?;
     }
-    for file in &Outputs::of(&manifest.plan).files {
+    for file in &Outputs::of(plan).files {
         store.delete(file).await?;
     }
+    Ok(())
+}
+
+/// Takes a finished run, whose receipts and scratch were kept, for one that is not finished.
+pub async fn reopen(store: &Store, manifest: &Manifest) -> Result<()> {
+    close(store, &manifest.plan).await?;
     // What it says is done is not all done any more.
     Checkpoint::forget(store).await?;
     store.delete(layout::MANIFEST).await

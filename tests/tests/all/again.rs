@@ -183,6 +183,21 @@ fn an_unfinished_run_notices_too() {
     same(&desk, &fresh(&desk, job));
 }
 
+/// A run that was stopped when all was published but its manifest: what is about to change can't be opened meanwhile.
+#[test]
+fn what_changes_is_closed_first() {
+    let desk = desk();
+    let job = format!("run blobs.zarr --steps 'median size=3 | threshold above=120 | label' {HOW}");
+    desk.run(&format!("{job} -o out --keep")).well();
+    std::fs::remove_file(desk.path("out/.voxmill/manifest.json")).unwrap();
+    desk.write("blobs.zarr/c/1/2/3", "no chunk");
+    desk.run(&format!("{job} -o out")).badly(5, "c/1/2/3");
+    desk.holds_no_answer("out");
+    change(&desk);
+    desk.run(&format!("{job} -o out")).well();
+    same(&desk, &fresh(&desk, &job));
+}
+
 #[test]
 fn a_larger_ball_starts_from_what_was_saved() {
     let desk = desk();
