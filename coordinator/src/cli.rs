@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pipeline::Error;
 use pipeline::task::TaskName;
 
 use crate::export::Compress;
@@ -154,6 +155,7 @@ pub(crate) enum Command {
         /// Output of a run
         output: String,
         /// The task, as messages and `status` name it: the stage's number and its units (3:120-130), or 3:end
+        #[arg(value_parser = task_name)]
         task: TaskName,
         /// Keep what it writes in this folder
         #[arg(long, value_name = "DIR")]
@@ -461,4 +463,9 @@ pub(crate) struct How {
     /// Object rows in a range of the label merge
     #[arg(long, value_name = "N", default_value_t = 65_536, hide_short_help = true)]
     pub(crate) range_rows: u64,
+}
+
+/// A task's name; what is wrong with it as one sentence, which is all that is told of a flag.
+fn task_name(text: &str) -> Result<TaskName, String> {
+    text.parse().map_err(|e: Error| [Some(e.message), e.hint].into_iter().flatten().collect::<Vec<_>>().join(": "))
 }

@@ -150,6 +150,9 @@ fn a_task_runs_once_more() {
     assert!(desk.has("there/smooth.zarr/0/c/0/0/0"));
     desk.run("replay out 1:0-3 --to there").badly(2, "is not empty");
     desk.run("replay out 99:0-3").badly(2, "there is no task 99:0-3: the run has");
+    let unread = desk.run("replay out 3");
+    assert_eq!(unread.status.code(), Some(2));
+    assert!(unread.stderr.contains("as in 3:120-130, or 3:end"), "{}", unread.stderr);
     desk.run("replay out 1:0-999").badly(2, "stage 1 has 36 units");
 
     let scratch = calm.keys().find(|key| key.contains("/scratch/") && key.contains("objects")).unwrap();
