@@ -171,7 +171,7 @@ async fn a_slow_holder_that_comes_back_writes_nothing_more() {
     let (next, lost) = tokio::join!(take(&quick), async {
         sleep(PATIENCE - PERIOD - LOOK).await;
         assert_eq!(lease.guard().check(), Ok(()));
-        lease.lost().await
+        timeout(2 * SILENCE, lease.lost()).await.expect("it goes on for ever")
     });
     assert_eq!(next.unwrap().number(), 2);
     assert_eq!(lost.kind, Kind::Unavailable);
