@@ -106,16 +106,13 @@ fn holds(plan: &Plan, pass: &Pass, receipt: &Receipt, sources: &Sources, now: &V
 fn depends(plan: &Plan, since: usize, stage: usize, receipt: &Receipt, blocks: &BTreeSet<u64>) -> bool {
     let units = receipt.first..receipt.end;
     let counts = plan.grid.counts();
-    match &plan.stages[stage].kind {
+    let kind = &plan.stages[stage].kind;
+    match kind {
         // Seams of a block are those with its neighbours, corners included.
-        StageKind::Seam { .. } if leaves_labels(plan, since, &plan.stages[stage].kind) => {
-            units.into_iter().any(|unit| {
-                let around = Region::new(coordinates(unit, counts), [1; 3]).grown([1; 3], counts);
-                let extent = Extent { shape: counts, planar: false };
-                extent.region().intersection(&around).is_some_and(|near| any_in(near, counts, blocks))
-            })
-        }
-        StageKind::Up { level, .. } if leaves_labels(plan, since, &plan.stages[stage].kind) => {
+        StageKind::Seam { .. } if leaves_labels(plan, since, kind) => units
+            .into_iter()
+            .any(|unit| any_in(Region::new(coordinates(unit, counts), [1; 3]).grown([1; 3], counts), counts, blocks)),
+        StageKind::Up { level, .. } if leaves_labels(plan, since, kind) => {
             units.into_iter().any(|group| any_in(plan.tree().blocks_of(*level, group), counts, blocks))
         }
         StageKind::Level { image, level } if leaves_image(plan, since, *image) => {
