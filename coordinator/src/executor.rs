@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pipeline::Result;
+use pipeline::store::Requests;
 use pipeline::task::{Answer, Attempt};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub use local::Local;
@@ -16,13 +18,14 @@ pub use local::Local;
 /// Carries out tasks.
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
-    /// Carries out one attempt of one task, and tells `began` when a worker has taken it up.
+    /// Carries out one attempt of one task, and tells `began` when a worker has taken it up. Where attempts are paid
+    /// for, `used` is told what this one took, also when it failed and as soon as that is known.
     ///
     /// # Errors
     /// What the worker failed with. Unavailable also when no answer came and nobody knows whether one was on its way;
     /// [throttled](pipeline::Error::throttled) when it was too much at once; Invalid, with a hint at the setting, when a
     /// worker ran out of memory, which trying again would not change.
-    async fn run(&self, attempt: &Attempt, began: &Began) -> Result<Answer>;
+    async fn run(&self, attempt: &Attempt, began: &Began, used: &Used) -> Result<Answer>;
 
     /// What may be asked of it.
     fn terms(&self) -> Terms;
@@ -53,5 +56,38 @@ impl Began {
     /// How long ago that was; none when it has not begun.
     pub fn elapsed(&self) -> Option<Duration> {
         self.0.get().map(Instant::elapsed)
+    }
+}
+
+/// What an attempt took, as whoever is paid for it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Milliseconds that are paid for; those of a start are among them where they are.
+    pub billed_ms: u64,
+    /// Milliseconds of the start; 0 where the worker was there.
+    pub init_ms: u64,
+    /// Memory that is paid for, in MiB.
+    pub memory_mib: u64,
+    /// Most memory that was in use, in MiB.
+    pub peak_mib: u64,
+    /// Requests the worker made to the store; none where it could not say, as when it died.
+    pub requests: Option<Requests>,
+    /// Whether the worker was started for this attempt.
+    pub cold: bool,
+}
+
+/// Where an executor puts what an attempt took. One that nobody told anything took nobody knows how much.
+#[derive(Clone, Debug, Default)]
+pub struct Used(Arc<OnceLock<Usage>>);
+
+impl Used {
+    /// It took this; only the first call counts.
+    pub fn set(&self, usage: Usage) {
+        self.0.get_or_init(|| usage);
+    }
+
+    /// What it took, where that is known.
+    pub fn get(&self) -> Option<Usage> {
+        self.0.get().copied()
     }
 }

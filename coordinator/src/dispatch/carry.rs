@@ -17,7 +17,7 @@ use super::Dispatch;
 use super::pace::Pace;
 use super::retry::{Jitter, Tries, may_pass};
 use super::window::Window;
-use crate::executor::{Began, Terms};
+use crate::executor::{Began, Terms, Used};
 
 /// What all tasks of a run share on their way.
 pub(super) struct Carrier<'a> {
@@ -162,7 +162,8 @@ impl<'a> Carrier<'a> {
             hold.promise(not_after).await?;
         }
         let attempt = Attempt { plan: plan.id.clone(), task, deadline, not_after };
-        let answer = executor.run(&attempt, began);
+        let used = Used::default();
+        let answer = executor.run(&attempt, began, &used);
         let Some(not_after) = not_after else { return answer.await };
         tokio::select! {
             answer = answer => answer,

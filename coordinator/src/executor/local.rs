@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use pipeline::Result;
 use pipeline::task::{Answer, Attempt, Worker};
 
-use super::{Began, Executor, Terms};
+use super::{Began, Executor, Terms, Used};
 use crate::progress::Progress;
 
 /// Carries out tasks in this process.
@@ -24,7 +24,7 @@ impl Local {
 
 #[async_trait]
 impl Executor for Local {
-    async fn run(&self, attempt: &Attempt, began: &Began) -> Result<Answer> {
+    async fn run(&self, attempt: &Attempt, began: &Began, _used: &Used) -> Result<Answer> {
         began.now();
         self.worker.run(attempt, |unit| self.progress.unit_done(unit)).await
     }

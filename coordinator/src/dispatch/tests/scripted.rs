@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use voxel::{Dtype, Extent};
 
 use super::super::*;
-use crate::executor::{Began, Terms};
+use crate::executor::{Began, Terms, Used};
 
 /// What becomes of an attempt.
 #[derive(Clone, Debug)]
@@ -211,7 +211,7 @@ impl Drop for UnderWay<'_> {
 
 #[async_trait]
 impl Executor for Scripted {
-    async fn run(&self, attempt: &Attempt, began: &Began) -> Result<Answer> {
+    async fn run(&self, attempt: &Attempt, began: &Began, _used: &Used) -> Result<Answer> {
         let _under_way = UnderWay::new(&self.under_way);
         assert_eq!(attempt.plan, self.plan.id);
         assert_eq!(attempt.not_after.is_some(), self.terms.attempt_limit.is_some());

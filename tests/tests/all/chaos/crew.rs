@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coordinator::executor::{Began, Executor, Terms};
+use coordinator::executor::{Began, Executor, Terms, Used};
 use pipeline::fence::{Clock, Moment};
 use pipeline::task::{Answer, Attempt, Worker};
 use pipeline::{Error, Result};
@@ -71,7 +71,7 @@ impl Crew {
 
 #[async_trait]
 impl Executor for Crew {
-    async fn run(&self, attempt: &Attempt, began: &Began) -> Result<Answer> {
+    async fn run(&self, attempt: &Attempt, began: &Began, _used: &Used) -> Result<Answer> {
         began.now();
         let [one, other] = &self.workers;
         let Some(fault) = self.fault(attempt) else { return self.at(one, attempt).await };
