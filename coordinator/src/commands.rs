@@ -8,6 +8,7 @@ use pipeline::array::{GroupKind, Pick};
 use pipeline::job::{Job, Write, schema, steps_from_line};
 use pipeline::plan::memory::Resources;
 use pipeline::step::help_steps;
+use pipeline::store::Stores;
 use pipeline::{Error, Result};
 
 use crate::cli::{Cli, Command, Export, Import, JobArgs, Picked, Pyramid, Stored, Written};
@@ -16,40 +17,41 @@ use crate::import::{self, Raw, Reading, VoxelSize};
 use crate::progress::Progress;
 use crate::run::{self, Settings};
 use crate::table::{self, Format};
-use crate::{demo, export, info, pyramid, replay, report, slice, units, verify};
+use crate::{credentials, demo, export, info, pyramid, replay, report, slice, units, verify};
 
 /// Carries out a command.
 ///
 /// # Errors
 /// What the command failed with, or that it was interrupted.
 pub fn execute(cli: Cli) -> Result<(), Stop> {
+    let stores = &credentials::stores();
     match cli.command {
         Command::Demo { folder, how } => {
             let settings = Settings::of(&how)?;
-            complete(settings.threads(), demo::demo(&folder, &settings))
+            complete(settings.threads(), demo::demo(stores, &folder, &settings))
         }
-        Command::Import(args) => complete(run::cores(), import_file(&args)),
+        Command::Import(args) => complete(run::cores(), import_file(stores, &args)),
         Command::Info { url, pick, json } => {
-            let info = complete(1, info::info(&url, &pick.into()))?;
+            let info = complete(1, info::info(stores, &url, &pick.into()))?;
             if json { print_json(&info) } else { print(&info) }
         }
         Command::Plan { job, how, json } => {
             let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
-            let planned = complete(1, run::planned(&job, &settings))?;
+            let planned = complete(1, run::planned(stores, &job, &settings))?;
             if json { print_json(&report::plan_json(&planned)) } else { print(&report::plan_text(&planned)) }
         }
         Command::Run { job, how, json } => {
             let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
-            let summary = complete(settings.threads(), run::run(&job, &settings))?;
+            let summary = complete(settings.threads(), run::run(stores, &job, &settings))?;
             if json { print_json(&summary) } else { Ok(()) }
         }
         Command::Status { output, json } => {
-            let status = complete(1, report::status(&output))?;
+            let status = complete(1, report::status(stores, &output))?;
             if json { print_json(&status) } else { print(&status) }
         }
         Command::Verify { output, windows, seed, memory, json, quiet } => {
             let options = verify::Options { windows, seed, memory_bytes: memory.0 };
-            let report = complete(run::cores(), verify::verify(&output, &options, &Progress::new(quiet)))?;
+            let report = complete(run::cores(), verify::verify(stores, &output, &options, &Progress::new(quiet)))?;
             if json {
                 print_json(&report)?;
             } else if !quiet {
@@ -60,7 +62,7 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
         Command::Replay { output, task, to, workers, memory, json } => {
             let threads = workers.unwrap_or_else(run::cores).max(1);
             let resources = Resources { memory_bytes: memory.0, threads, merge_bytes: None };
-            let replayed = complete(threads, replay::replay(&output, task, to, &resources))?;
+            let replayed = complete(threads, replay::replay(stores, &output, task, to, &resources))?;
             if json {
                 print_json(&replayed)?;
             } else {
@@ -69,19 +71,19 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
             Ok(replayed.verdict()?)
         }
         Command::Clean { output } => {
-            let done = complete(1, run::clean(&output))?;
+            let done = complete(1, run::clean(stores, &output))?;
             eprintln!("{done}");
             Ok(())
         }
         Command::Slice { url, axis, at, output, window, labels, pick } => {
             let window = window.as_deref().map(str::parse).transpose()?;
             let view = slice::View { axis: axis.parse()?, at, window, labels };
-            let made = complete(1, slice::slice(&url, &pick.into(), &view, &output))?;
+            let made = complete(1, slice::slice(stores, &url, &pick.into(), &view, &output))?;
             eprintln!("{}: {} x {} pixels, {}", output.display(), made.width, made.height, made.shading);
             Ok(())
         }
-        Command::Pyramid(args) => complete(args.workers.unwrap_or_else(run::cores), add_levels(&args)),
-        Command::Export(args) => complete(2, export_file(&args)),
+        Command::Pyramid(args) => complete(args.workers.unwrap_or_else(run::cores), add_levels(stores, &args)),
+        Command::Export(args) => complete(2, export_file(stores, &args)),
         Command::Table { output, csv, json, name, to } => {
             let format = match (csv, json) {
                 (true, _) => Format::Csv,
@@ -196,7 +198,7 @@ fn override_write(write: &mut Write, flags: &Written) -> Result<()> {
     Ok(())
 }
 
-async fn add_levels(args: &Pyramid) -> Result<(), Stop> {
+async fn add_levels(stores: &Stores, args: &Pyramid) -> Result<(), Stop> {
     let threads = args.workers.unwrap_or_else(run::cores);
     if threads == 0 {
         return Err(Error::invalid("--workers is at least 1").into());
@@ -216,14 +218,14 @@ async fn add_levels(args: &Pyramid) -> Result<(), Stop> {
         resources: Resources { memory_bytes: args.memory.0, threads, merge_bytes: None },
     };
     let progress = Progress::new(args.quiet);
-    let work = pyramid::pyramid(&args.url, &options, |done, all| progress.of_one("pyramid", done, all));
+    let work = pyramid::pyramid(stores, &args.url, &options, |done, all| progress.of_one("pyramid", done, all));
     let made = run::until_interrupted(work, "the image is as it was; run the same command again").await?;
     progress.stage_done();
     progress.say(&pyramid::told(&made));
     Ok(())
 }
 
-async fn export_file(args: &Export) -> Result<(), Stop> {
+async fn export_file(stores: &Stores, args: &Export) -> Result<(), Stop> {
     let options = export::Options {
         pick: args.pick.clone().into(),
         region: args.region.as_deref().map(|region| region.parse().map_err(|e: Error| e.at("--region"))).transpose()?,
@@ -232,7 +234,8 @@ async fn export_file(args: &Export) -> Result<(), Stop> {
         memory_bytes: args.memory.0,
     };
     let progress = Progress::new(args.quiet);
-    let export = export::export(&args.url, &args.output, &options, |done, all| progress.of_one("export", done, all));
+    let export =
+        export::export(stores, &args.url, &args.output, &options, |done, all| progress.of_one("export", done, all));
     let exported = run::until_interrupted(export, "nothing was left behind; run the same command again").await?;
     progress.stage_done();
     let (shape, bytes) = (units::shape(&exported.shape), units::Bytes(exported.bytes));
@@ -240,7 +243,7 @@ async fn export_file(args: &Export) -> Result<(), Stop> {
     Ok(())
 }
 
-async fn import_file(args: &Import) -> Result<(), Stop> {
+async fn import_file(stores: &Stores, args: &Import) -> Result<(), Stop> {
     let mut write = Write::default();
     override_write(&mut write, &args.write)?;
     let voxel_size = args.voxel_size.as_deref().map(str::parse::<VoxelSize>).transpose()?;
@@ -255,7 +258,7 @@ async fn import_file(args: &Import) -> Result<(), Stop> {
     let progress = Progress::new(args.quiet);
     // The program itself takes some 10 MiB, and more once it has several threads.
     let memory_bytes = args.memory.0 - (args.memory.0 / 4).min(16 << 20);
-    let import = import::import(&args.source, &args.destination, &options, memory_bytes, |done, all| {
+    let import = import::import(stores, &args.source, &args.destination, &options, memory_bytes, |done, all| {
         progress.of_one("import", done, all);
     });
     let imported = run::until_interrupted(import, "nothing was left behind; run the same command again").await?;

@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use flate2::write::ZlibEncoder;
 use pipeline::array::{Array, ChunkCache, Pick};
 use pipeline::job::Crop;
+use pipeline::store::Stores;
 use pipeline::{Error, Result};
 use tiff::encoder::{DirectoryEncoder, Rational, TiffEncoder, TiffKindBig};
 use tiff::tags::{CompressionMethod, PhotometricInterpretation, ResolutionUnit, SampleFormat, Tag};
@@ -65,12 +66,13 @@ pub struct Exported {
 /// Those of [`Array::open`] and [`Array::fetch`]. Invalid when the file is there and may not be replaced, when a plane
 /// is larger than a TIFF can have, when a row of voxels doesn't fit into the memory. Unavailable when the disk is full.
 pub async fn export(
+    stores: &Stores,
     url: &str,
     output: &Path,
     options: &Options,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Exported> {
-    let array = Array::open(url, &options.pick).await?;
+    let array = Array::open(stores, url, &options.pick).await?;
     let region = match &options.region {
         Some(crop) => crop.resolve(&array.extent())?,
         None => array.extent().region(),

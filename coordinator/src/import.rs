@@ -22,7 +22,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use pipeline::array::{ArraySpec, Codec, Geometry, METADATA_KEYS};
 use pipeline::job::Write;
 use pipeline::plan::memory::Resources;
-use pipeline::store::Store;
+use pipeline::store::{Store, Stores};
 use pipeline::{Error, Result};
 use source::Context;
 use std::path::{Path, PathBuf};
@@ -80,6 +80,7 @@ const LEVEL: &str = "0";
 /// image, and memory too small for one shard; Data for damaged files, with the page. Whatever the error, nothing at the
 /// destination opens, and what had been written is removed again.
 pub async fn import(
+    stores: &Stores,
     source: &Path,
     destination: &str,
     options: &Options,
@@ -100,7 +101,7 @@ pub async fn import(
     let array = array_spec(source.extent(), source.dtype(), &geometry, &options.write)?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let blocks = Blocks::fitting(&array, &source, memory_bytes, workers)?;
-    let store = Store::open(destination)?;
+    let store = stores.open(destination).await?;
     store.check_writable()?;
     let resources = Resources { memory_bytes, threads: workers, merge_bytes: None };
     pyramid::check_memory(&store, &array, &geometry, options.write.levels, &resources)?;

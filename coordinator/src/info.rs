@@ -2,6 +2,7 @@
 
 use pipeline::Result;
 use pipeline::array::{Array, Pick};
+use pipeline::store::Stores;
 use serde::Serialize;
 use std::fmt;
 use voxel::{AnyVolume, Element, Region, Volume, with_dtype, with_volume};
@@ -50,11 +51,11 @@ pub struct Info {
 /// # Errors
 ///
 /// Those of [`Array::open`].
-pub async fn info(url: &str, pick: &Pick) -> Result<Info> {
+pub async fn info(stores: &Stores, url: &str, pick: &Pick) -> Result<Info> {
     let first = |chosen: Option<usize>| Some(chosen.unwrap_or(0));
     let pick =
         Pick { level: pick.level, channel: first(pick.channel), time: first(pick.time), series: first(pick.series) };
-    let array = Array::open(url, &pick).await?;
+    let array = Array::open(stores, url, &pick).await?;
     let extent = array.extent();
     let on_axes = |values: [usize; 3]| extent.axes().map(|axis| values[axis]).collect::<Vec<_>>();
     let units: Vec<Option<String>> = extent.axes().map(|axis| array.units()[axis].clone()).collect();
@@ -182,7 +183,7 @@ mod tests {
     async fn an_image_is_told_in_full() {
         let folder = tempfile::tempdir().unwrap();
         let url = image(folder.path(), true).await;
-        let info = info(&url, &Pick::default()).await.unwrap();
+        let info = info(&Stores::default(), &url, &Pick::default()).await.unwrap();
         let codecs = info.codecs.join(", ");
         let expected = format!(
             "{url}/0
@@ -211,7 +212,7 @@ mod tests {
     async fn an_array_alone_says_what_it_lacks() {
         let folder = tempfile::tempdir().unwrap();
         let url = image(folder.path(), false).await;
-        let info = info(&url, &Pick::default()).await.unwrap();
+        let info = info(&Stores::default(), &url, &Pick::default()).await.unwrap();
         assert_eq!(info.missing, ["no OME-Zarr metadata: a voxel is taken as 1 by 1 by 1, without a unit"]);
         assert_eq!(info.scale, [1.0; 3]);
         assert!(info.levels.is_empty());

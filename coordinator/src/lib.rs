@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod commands;
+mod credentials;
 mod demo;
 mod dice;
 pub mod dispatch;

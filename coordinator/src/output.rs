@@ -9,7 +9,7 @@ use std::future::Future;
 use pipeline::plan::{Plan, StageKind, memory};
 use pipeline::publish::{self, Manifest, Outputs};
 use pipeline::sources::{Sources, name_of};
-use pipeline::store::Store;
+use pipeline::store::{Store, Stores};
 use pipeline::{Error, Result, layout, stale};
 
 use crate::hold::Hold;
@@ -27,6 +27,7 @@ pub(crate) enum Taken {
 
 /// An output that is being taken.
 pub(crate) struct Taking<'a> {
+    pub(crate) stores: &'a Stores,
     pub(crate) store: &'a Store,
     pub(crate) planned: &'a Planned,
     pub(crate) settings: &'a Settings,
@@ -104,7 +105,7 @@ impl Taking<'_> {
             self.progress.say("what this run was to start from was being removed: everything is computed again");
             return self.start_over().await;
         }
-        let sources = Sources::open(&stored).await?;
+        let sources = Sources::open(self.stores, &stored).await?;
         let Some(now) = sources.versions().await? else { return Ok(Taken::Run(Box::new(stored))) };
         if stored.contents.as_deref() == Some(&name_of(&now)) {
             return Ok(Taken::Run(Box::new(stored)));
@@ -145,7 +146,7 @@ impl Taking<'_> {
                 .say(&format!("{} is gone or has another length: everything is computed again", store.display(&gone)));
             return self.start_over().await;
         }
-        let sources = Sources::open(&manifest.plan).await?;
+        let sources = Sources::open(self.stores, &manifest.plan).await?;
         if manifest.is_current(&sources).await? != Some(false) {
             if !manifest.kept {
                 // An earlier run may have been stopped just before its last act.
@@ -176,7 +177,7 @@ impl Taking<'_> {
         if old.plan.identity == plan.identity || replacing || old.first_gone(store).await?.is_some() {
             return self.start_over().await;
         }
-        let Ok(sources) = Sources::open(&old.plan).await else { return self.start_over().await };
+        let Ok(sources) = Sources::open(self.stores, &old.plan).await else { return self.start_over().await };
         if old.is_current(&sources).await? != Some(true) {
             return self.start_over().await;
         }

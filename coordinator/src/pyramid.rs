@@ -11,7 +11,7 @@ use pipeline::job::{Shards, Write};
 use pipeline::plan::memory::Resources;
 use pipeline::pyramid::{self, Level, Levels, Shrink};
 use pipeline::step::PerAxis;
-use pipeline::store::Store;
+use pipeline::store::{Store, Stores};
 use pipeline::{Error, Result};
 use serde_json::{Map, Value};
 use tokio::task::JoinSet;
@@ -131,8 +131,13 @@ pub(crate) fn check_memory(
 /// # Errors
 /// Invalid when there is no group that takes levels, and when `options` don't fit it; Data for damaged chunks. The
 /// group stays as it was.
-pub async fn pyramid(url: &str, options: &Options, mut progress: impl FnMut(u64, u64)) -> Result<Made> {
-    let group = Pyramid::open(url).await?;
+pub async fn pyramid(
+    stores: &Stores,
+    url: &str,
+    options: &Options,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Made> {
+    let group = Pyramid::open(stores, url).await?;
     let (store, finest) = (group.store(), group.finest());
     let by = pyramid::reduce_of(options.kind.unwrap_or(group.kind()), finest.dtype());
     let keep = if options.overwrite { 1 } else { group.paths().len() };

@@ -10,7 +10,7 @@ use pipeline::plan::Plan;
 use pipeline::plan::memory::Resources;
 use pipeline::publish::Manifest;
 use pipeline::state::State;
-use pipeline::store::Store;
+use pipeline::store::{Store, Stores};
 use pipeline::task::{Answer, Attempt, Receipt, Task, TaskName, Worker, Written};
 use pipeline::{Error, Result, layout};
 use serde::Serialize;
@@ -73,12 +73,13 @@ impl fmt::Display for Replayed {
 /// # Errors
 /// Invalid when there is no such run or task, or when what the task needs is gone; else what the task failed with.
 pub(crate) async fn replay(
+    stores: &Stores,
     output: &str,
     name: TaskName,
     to: Option<PathBuf>,
     resources: &Resources,
 ) -> Result<Replayed> {
-    let store = Store::open(output)?;
+    let store = stores.open(output).await?;
     let manifest = Manifest::read(&store).await?;
     let stored = Plan::read(&store).await?;
     let (plan, kept) = match (stored, &manifest) {
@@ -115,7 +116,7 @@ pub(crate) async fn replay(
         expected.or(manifest.map(|manifest| [manifest.written, manifest.documents].concat())).unwrap_or_default();
     let worker_store = store.beneath(beside.clone(), own.clone());
     let plan = Arc::new(plan);
-    let worker = Worker::open(worker_store, Arc::clone(&plan), resources, wall_clock()).await?;
+    let worker = Worker::open(stores, worker_store, Arc::clone(&plan), resources, wall_clock()).await?;
     let started = Instant::now();
     let attempt = Attempt { plan: plan.id.clone(), task, deadline: None, not_after: None };
     match worker.run(&attempt, |_| {}).await? {

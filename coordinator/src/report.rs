@@ -1,7 +1,6 @@
 //! What people and programs are told: the plan before a run, the status during it, the summary and provenance after.
 
 use std::fmt::{self, Write as _};
-use std::path::Path;
 
 use pipeline::checkpoint::{Checkpoint, Ranges};
 use pipeline::op::{Choice, Cut, Op};
@@ -9,7 +8,7 @@ use pipeline::plan::memory::Projection;
 use pipeline::plan::{Plan, Rows};
 use pipeline::publish::{Manifest, Outputs};
 use pipeline::state::State;
-use pipeline::store::{Requests, Store};
+use pipeline::store::{Requests, Store, Stores};
 use pipeline::task::Receipt;
 use pipeline::{Error, Result, layout};
 use serde::{Deserialize, Serialize};
@@ -58,7 +57,7 @@ pub struct Chosen {
 
 impl Summary {
     /// The summary of a finished run.
-    pub fn of(plan: &Plan, state: &State, output: &Path, seconds: Option<f64>) -> Self {
+    pub fn of(plan: &Plan, state: &State, output: &str, seconds: Option<f64>) -> Self {
         let voxels = plan.extent.region().voxels() as u64;
         let by = |op: usize| match &plan.ops[op] {
             Op::Threshold(Cut::Chosen { by: Choice::Percentile(p), .. }) => format!("percentile {p}"),
@@ -71,7 +70,7 @@ impl Summary {
         let table = plan.tables.iter().rfind(|table| table.id.of == Rows::Objects).map(|table| table.id);
         let contacts = plan.tables.iter().rfind(|table| table.id.of == Rows::Contacts).map(|table| table.id);
         Self {
-            output: output.to_string_lossy().into_owned(),
+            output: output.to_owned(),
             voxels,
             thresholds,
             objects: table.and_then(|table| state.rows(table)),
@@ -181,7 +180,7 @@ pub fn plan_text(planned: &Planned) -> String {
         let _ = writeln!(out, "{name:<10} {text}");
     };
     line("input", format!("{} ({} {})", plan.input.url, units::shape(&axes(plan.extent.shape)), plan.input.dtype));
-    line("output", planned.output.display().to_string());
+    line("output", planned.output.url().to_owned());
     let bytes = Bytes(voxels * plan.input.dtype.size() as u64);
     line("voxels", format!("{} ({bytes} decoded)", units::count(voxels)));
     let halo = plan.halo();
@@ -250,7 +249,7 @@ pub fn plan_json(planned: &Planned) -> Value {
     json!({
         "identity": plan.identity,
         "input": plan.input,
-        "output": planned.output,
+        "output": planned.output.url(),
         "shape": plan.extent.shape,
         "block": plan.grid.largest(),
         "blocks": plan.grid.units(),
@@ -295,10 +294,10 @@ pub struct StageStatus {
 ///
 /// # Errors
 /// Invalid when there is no run.
-pub async fn status(output: &str) -> Result<Status> {
-    let store = Store::open(output)?;
+pub async fn status(stores: &Stores, output: &str) -> Result<Status> {
+    let store = stores.open(output).await?;
     if let Some(manifest) = Manifest::read(&store).await? {
-        let summary = Summary::of(&manifest.plan, &manifest.state, Path::new(store.url()), None);
+        let summary = Summary::of(&manifest.plan, &manifest.state, store.url(), None);
         return Ok(Status {
             output: store.url().to_owned(),
             finished: true,

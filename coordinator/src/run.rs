@@ -16,7 +16,7 @@ use pipeline::publish::into_input::IntoInput;
 use pipeline::publish::{self, Manifest};
 use pipeline::sources::{Sources, name_of};
 use pipeline::state::State;
-use pipeline::store::Store;
+use pipeline::store::{Store, Stores};
 use pipeline::task::Worker;
 use pipeline::{Error, Kind, Result, layout};
 use tokio::sync::OnceCell;
@@ -110,7 +110,7 @@ pub struct Planned {
     /// What it will hold.
     pub projection: Projection,
     /// Where the answers go.
-    pub output: PathBuf,
+    pub output: Store,
     /// Memory and threads it was planned for.
     pub resources: Resources,
     image: InputImage,
@@ -137,17 +137,17 @@ impl Planned {
 ///
 /// # Errors
 /// Whatever makes the job impossible: see [`build::plan`].
-pub async fn planned(job: &Job, settings: &Settings) -> Result<Planned> {
+pub async fn planned(stores: &Stores, job: &Job, settings: &Settings) -> Result<Planned> {
     job.validate()?;
     let pick = Pick { level: Some(job.level), channel: job.channel, time: job.time, series: job.series };
-    let array = Array::open(&job.input, &pick).await?;
+    let array = Array::open(stores, &job.input, &pick).await?;
     let named = job.steps.iter().filter_map(|entry| entry.save.as_deref()).chain(["input"]);
     let intensity = job.intensity.as_deref().filter(|url| !named.clone().any(|name| name == *url));
-    let mask = beside("mask", job.mask.as_deref(), job).await?;
-    let intensity = beside("intensity", intensity, job).await?;
+    let mask = beside(stores, "mask", job.mask.as_deref(), job).await?;
+    let intensity = beside(stores, "intensity", intensity, job).await?;
     let mut arrays = vec![&array];
     arrays.extend(mask.iter().chain(&intensity));
-    let output = output_folder(job, &arrays)?;
+    let output = output_of(stores, job, &arrays).await?;
     let image = InputImage {
         input: input_of(&array, &pick),
         extent: array.extent(),
@@ -169,12 +169,14 @@ pub async fn planned(job: &Job, settings: &Settings) -> Result<Planned> {
 
 /// Opens an array that is read beside the input: of an image group the job's level, and where there is no such level, or
 /// the URL names one array, what the URL names.
-async fn beside(key: &str, url: Option<&str>, job: &Job) -> Result<Option<Array>> {
+async fn beside(stores: &Stores, key: &str, url: Option<&str>, job: &Job) -> Result<Option<Array>> {
     let Some(url) = url else { return Ok(None) };
     let pick = Pick { level: Some(job.level), ..Pick::default() };
-    let opened = match Array::open(url, &pick).await {
+    let opened = match Array::open(stores, url, &pick).await {
         // An array made of a coarser level has that level's shape, and no levels before it.
-        Err(e) if e.kind == Kind::Invalid && job.level > 0 => Array::open(url, &Pick::default()).await.map_err(|_| e),
+        Err(e) if e.kind == Kind::Invalid && job.level > 0 => {
+            Array::open(stores, url, &Pick::default()).await.map_err(|_| e)
+        }
         opened => opened,
     };
     opened.map(Some).map_err(|e| e.at(format!("`{key}`")))
@@ -194,9 +196,9 @@ fn input_of(array: &Array, pick: &Pick) -> Input {
     }
 }
 
-/// The folder of the answers: not one of the arrays read, not inside one, and none of them among what a run writes
+/// The place of the answers: not one of the arrays read, not inside one, and none of them among what a run writes
 /// there.
-fn output_folder(job: &Job, arrays: &[&Array]) -> Result<PathBuf> {
+async fn output_of(stores: &Stores, job: &Job, arrays: &[&Array]) -> Result<Store> {
     let output = match &job.output {
         Some(output) => output.clone(),
         None => {
@@ -204,11 +206,14 @@ fn output_folder(job: &Job, arrays: &[&Array]) -> Result<PathBuf> {
             format!("{}-voxmill", name.unwrap_or_else(|| "output".into()))
         }
     };
-    let output = Store::open(&output)?;
-    output.check_writable()?;
-    let output = absolute(output.url());
-    let mut inputs = vec![absolute(Store::open(&job.input)?.url())];
-    inputs.extend(arrays.iter().map(|array| absolute(array.url())));
+    let mut store = stores.open(&output).await?;
+    store.check_writable()?;
+    let output = absolute(&store);
+    if store.on_disk() {
+        store = Store::open(&output.to_string_lossy())?;
+    }
+    let mut inputs = vec![absolute(&stores.open(&job.input).await?)];
+    inputs.extend(arrays.iter().map(|array| absolute(array.store())));
     if let Some(input) = inputs.iter().find(|input| output.starts_with(input)) {
         return Err(Error::invalid(format!(
             "the output {} lies inside the input {}",
@@ -229,12 +234,15 @@ fn output_folder(job: &Job, arrays: &[&Array]) -> Result<PathBuf> {
             .hint("choose another folder with -o or `output`"));
         }
     }
-    Ok(output)
+    Ok(store)
 }
 
-/// A path with links resolved, as far as it exists.
-fn absolute(path: &str) -> PathBuf {
-    let path = PathBuf::from(path);
+/// Where a store's root is: a path with links resolved, as far as it exists, or a URL.
+fn absolute(store: &Store) -> PathBuf {
+    let path = PathBuf::from(store.url());
+    if !store.on_disk() {
+        return path;
+    }
     let (mut existing, mut rest) = (path.as_path(), Vec::new());
     loop {
         if let Ok(real) = existing.canonicalize() {
@@ -254,9 +262,9 @@ fn absolute(path: &str) -> PathBuf {
 ///
 /// # Errors
 /// See [`planned`]; further, whatever a task failed with, or that the user interrupted.
-pub async fn run(job: &Job, settings: &Settings) -> Result<Summary, Stop> {
+pub async fn run(stores: &Stores, job: &Job, settings: &Settings) -> Result<Summary, Stop> {
     let hold = OnceCell::new();
-    let work = run_to_end(job, settings, &hold);
+    let work = run_to_end(stores, job, settings, &hold);
     let ended = until_interrupted(work, "what is done is kept; the same command goes on from there").await;
     if let Some(hold) = hold.into_inner() {
         hold.release(ended.is_ok()).await;
@@ -276,43 +284,43 @@ pub(crate) async fn until_interrupted<T, E: Into<Stop>>(
 }
 
 /// The output's hold is put into `held`, so that it is given back however this ends.
-async fn run_to_end(job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Result<Summary, Stop> {
+async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Result<Summary, Stop> {
     let started = Instant::now();
     let progress = Arc::new(Progress::new(settings.quiet));
-    let mut planned = planned(job, settings).await?;
+    let mut planned = planned(stores, job, settings).await?;
     machine::check_room(&planned.projection)?;
     let beside = match settings.into_input {
         true => {
-            let folder = planned.output.file_name().map(|name| name.to_string_lossy().into_owned());
-            Some(IntoInput::find(job, &folder.unwrap_or_else(|| "labels".into()), settings.overwrite).await?)
+            let folder = planned.output.parent().map_or_else(|| "labels".into(), |(_, name)| name);
+            Some(IntoInput::find(stores, job, &folder, settings.overwrite).await?)
         }
         false => None,
     };
-    let store = Store::open(&planned.output.to_string_lossy())?;
+    let store = planned.output.clone();
     let tell = |line: &str| progress.say(line);
     let hold = held.get_or_try_init(|| Hold::take(&store, wall_clock(), &tell)).await?;
     let store = hold.guard(&store);
     store.probe().await?;
     // Before anything is read: what changes from here on is noticed.
-    let now = Sources::open(&planned.plan).await?.versions().await?;
+    let now = Sources::open(stores, &planned.plan).await?.versions().await?;
     planned.plan.contents = now.as_ref().map(name_of);
     drop(now);
-    let taking = Taking { store: &store, planned: &planned, settings, hold, progress: &progress };
+    let taking = Taking { stores, store: &store, planned: &planned, settings, hold, progress: &progress };
     let plan = match taking.take().await? {
         Taken::Run(plan) => {
             beside.as_ref().map_or(Ok(()), IntoInput::check_free)?;
             Arc::new(*plan)
         }
         Taken::Finished(manifest) => {
-            let summary = Summary::of(&manifest.plan, &manifest.state, &planned.output, None);
-            progress.say(&format!("already done: {} holds the answers of this very job", planned.output.display()));
+            let summary = Summary::of(&manifest.plan, &manifest.state, store.url(), None);
+            progress.say(&format!("already done: {} holds the answers of this very job", store.url()));
             put_beside(beside.as_ref(), &store, &manifest, &progress).await?;
             progress.say(&summary.to_string());
             return Ok(summary);
         }
     };
     let projection = memory::project(&plan, &settings.resources)?;
-    let worker = Worker::open(store.clone(), Arc::clone(&plan), &settings.resources, wall_clock()).await?;
+    let worker = Worker::open(stores, store.clone(), Arc::clone(&plan), &settings.resources, wall_clock()).await?;
     let sources = worker.sources().clone();
     let executor: Arc<dyn Executor> = Arc::new(Local::new(worker, Arc::clone(&progress)));
     let clock = wall_clock();
@@ -350,7 +358,7 @@ async fn run_to_end(job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Re
     }
     let units: Vec<u64> = timings.iter().map(|t| t.units).collect();
     let seconds = started.elapsed().as_secs_f64();
-    let summary = Summary::of(&plan, &state, &planned.output, Some(seconds));
+    let summary = Summary::of(&plan, &state, store.url(), Some(seconds));
     publish::write_report(&store, &report::provenance(&plan, &summary, &timings, &projection, requests())).await?;
     let manifest = publish::fold(&store, &plan, &units, &sources, settings.keep).await?;
     if manifest.contents.is_none() && sources.input.store().can_list() {
@@ -380,8 +388,8 @@ async fn put_beside(
 ///
 /// # Errors
 /// Invalid when there is no run, or it is still running.
-pub async fn clean(output: &str) -> Result<String> {
-    let store = Store::open(output)?;
+pub async fn clean(stores: &Stores, output: &str) -> Result<String> {
+    let store = stores.open(output).await?;
     let (manifest, plan) = (Manifest::read(&store).await?, Plan::read(&store).await?);
     if manifest.is_none() && plan.is_none() {
         return Err(Error::invalid(format!("there is no run in {}", store.url()))

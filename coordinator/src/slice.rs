@@ -1,6 +1,7 @@
 //! `voxmill slice`: one plane of an image as a picture.
 
 use pipeline::array::{Array, ChunkCache, Pick};
+use pipeline::store::Stores;
 use pipeline::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
@@ -109,8 +110,8 @@ impl std::fmt::Display for Shading {
 ///
 /// Those of [`Array::open`] and [`Array::fetch`]; Invalid for a plane that is not there, and for labels that are not
 /// integers.
-pub async fn slice(url: &str, pick: &Pick, view: &View, output: &Path) -> Result<Sliced> {
-    let array = Array::open(url, pick).await?;
+pub async fn slice(stores: &Stores, url: &str, pick: &Pick, view: &View, output: &Path) -> Result<Sliced> {
+    let array = Array::open(stores, url, pick).await?;
     let axis = view.axis;
     let plane = plane_region(array.extent(), axis, view.at.unwrap_or(array.extent().shape[axis as usize] / 2))?;
     let integers = array.dtype().is_integer() || array.dtype() == Dtype::Bool;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use pipeline::publish::Manifest;
 use pipeline::sources::Sources;
-use pipeline::store::Store;
+use pipeline::store::Stores;
 use pipeline::verify::{Verified, Windows, objects};
 use pipeline::{Error, Result};
 use serde::Serialize;
@@ -74,8 +74,8 @@ impl fmt::Display for Report {
 ///
 /// # Errors
 /// Invalid when there is none. What is wrong with its answers is no error here: see [`Report::verdict`].
-pub(crate) async fn verify(output: &str, options: &Options, progress: &Progress) -> Result<Report> {
-    let store = Store::open(output)?;
+pub(crate) async fn verify(stores: &Stores, output: &str, options: &Options, progress: &Progress) -> Result<Report> {
+    let store = stores.open(output).await?;
     let manifest = Manifest::read(&store).await?.ok_or_else(|| {
         Error::invalid(format!("there is no finished run in {}", store.url()))
             .hint("name the folder that was given to `voxmill run` with -o; `voxmill status` says how far its run is")
@@ -87,7 +87,7 @@ pub(crate) async fn verify(output: &str, options: &Options, progress: &Progress)
     let seed = options
         .seed
         .unwrap_or_else(|| Dice::new(u64::from(std::process::id()) ^ wall_clock().now().0).next() % 1_000_000);
-    let sources = Sources::open(&manifest.plan).await;
+    let sources = Sources::open(stores, &manifest.plan).await;
     match sources {
         Err(error) => verified.left_out.push(format!("all windows: {}", error.message)),
         Ok(sources) if manifest.is_current(&sources).await? == Some(false) => {

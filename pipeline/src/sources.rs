@@ -9,7 +9,7 @@ use crate::Result;
 use crate::array::{Array, METADATA_KEYS};
 use crate::map::{self, Beside};
 use crate::plan::{Input, Intensity, Pass, Plan};
-use crate::store::Version;
+use crate::store::{Stores, Version};
 
 /// Versions of objects, by key. Arrays have keys in common, so those of a mask or of intensities begin with that word.
 pub type Versions = BTreeMap<String, Version>;
@@ -46,16 +46,16 @@ pub struct Sources {
 
 impl Sources {
     /// Opens what a plan reads.
-    pub async fn open(plan: &Plan) -> Result<Self> {
+    pub async fn open(stores: &Stores, plan: &Plan) -> Result<Self> {
         let mask = match &plan.mask {
-            Some(mask) => Some(Array::open(&mask.url, &mask.pick).await?),
+            Some(mask) => Some(Array::open(stores, &mask.url, &mask.pick).await?),
             None => None,
         };
         let intensity = match &plan.intensity {
-            Intensity::Other(other) => Some(Array::open(&other.url, &other.pick).await?),
+            Intensity::Other(other) => Some(Array::open(stores, &other.url, &other.pick).await?),
             Intensity::Image(_) => None,
         };
-        Ok(Self { input: Array::open(&plan.input.url, &plan.input.pick).await?, mask, intensity })
+        Ok(Self { input: Array::open(stores, &plan.input.url, &plan.input.pick).await?, mask, intensity })
     }
 
     fn all(&self) -> impl Iterator<Item = (Role, &Array)> {

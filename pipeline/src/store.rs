@@ -4,15 +4,19 @@
 //! voxmill promises: errors that say what to do next, the version of each object read, neighbouring ranges in one
 //! request, keys that can't leave the root, and counters. Retrying single requests is the backend's; retrying tasks is
 //! dispatch's; what the keys mean is the business of arrays and layout. `read` and `write` are what their names say,
-//! `probe` tries whether a store can be trusted.
+//! `probe` tries whether a store can be trusted, `stores` says which store a URL names, `s3` how S3 is spoken to.
 //!
 //! Every object appears whole or not at all. On a disk it is staged beside its place (`name#1`) and renamed, which
 //! holds against a killed process; that the bytes survive a power cut is the file system's promise, not ours.
 
 mod failure;
 mod local;
+#[cfg(any(feature = "gcs", feature = "azure"))]
+mod others;
 mod probe;
 mod read;
+mod s3;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod web;
@@ -30,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::fence::{Fence, Guard};
 use crate::{Error, Result};
 
+pub use stores::{AccessKey, Credentials, S3Settings, Stores};
 pub use write::{Upload, Uploaded};
 
 /// A root and the objects below it. Cheap to clone; clones and children share the connection and the counters.
@@ -154,7 +159,7 @@ fn count(counter: &AtomicU64, by: u64) {
 
 impl Store {
     /// Opens the root `url`: a path, `file://` and an absolute path, or `http://` or `https://` to read from. Nothing
-    /// needs to be there; folders are made when the first object is written.
+    /// needs to be there; folders are made when the first object is written. Buckets are opened by [`Stores`].
     ///
     /// # Errors
     /// Invalid for an empty URL, a path that is not UTF-8, and for schemes this version doesn't speak.
@@ -164,51 +169,33 @@ impl Store {
                 "file" => {}
                 "http" | "https" => {
                     let (backend, prefix, url) = web::open(url)?;
-                    let place = Place::Web { whole_only: Arc::default() };
-                    return Ok(Store {
-                        backend,
-                        prefix,
-                        url: url.into(),
-                        counters: Arc::default(),
-                        place,
-                        gates: Gates::default(),
-                        below: None,
-                    });
+                    return Ok(Store::at(backend, prefix, &url, Place::Web { whole_only: Arc::default() }));
                 }
-                "s3" | "gs" | "az" => {
-                    return Err(Error::invalid(format!("{scheme}:// is not built into this version yet: {url}"))
-                        .hint("use a path on a local or mounted disk"));
+                "s3" => return Err(Error::invalid(format!("a bucket can't be used here: {url}"))),
+                "gs" | "az" => {
+                    let feature = if scheme.eq_ignore_ascii_case("gs") { "gcs" } else { "azure" };
+                    return Err(Error::invalid(format!("{scheme}:// is not built into this voxmill: {url}"))
+                        .hint(format!("build it with `cargo build --release --features pipeline/{feature}`")));
                 }
                 _ => {
                     return Err(Error::invalid(format!("{url} has an unknown scheme: {scheme}://"))
-                        .hint("use a path, or file:// and an absolute path"));
+                        .hint("use a path, s3://BUCKET/PATH, or http:// and https:// to read from"));
                 }
             }
         }
         let path = local::absolute(url)?;
         let prefix = Path::parse(&path).map_err(|e| Error::invalid(format!("{url} can't be used as a path: {e}")))?;
-        Ok(Store {
-            backend: Arc::new(LocalFileSystem::new()),
-            prefix,
-            url: path.into(),
-            counters: Arc::default(),
-            place: Place::Disk,
-            gates: Gates::default(),
-            below: None,
-        })
+        Ok(Store::at(Arc::new(LocalFileSystem::new()), prefix, &path, Place::Disk))
     }
 
     /// A store at the root of any backend that behaves like a bucket. `url` is how messages name it.
     pub fn over(backend: Arc<dyn ObjectStore>, url: &str) -> Store {
-        Store {
-            backend,
-            prefix: Path::default(),
-            url: url.trim_end_matches('/').into(),
-            counters: Arc::default(),
-            place: Place::Bucket,
-            gates: Gates::default(),
-            below: None,
-        }
+        Store::at(backend, Path::default(), url.trim_end_matches('/'), Place::Bucket)
+    }
+
+    fn at(backend: Arc<dyn ObjectStore>, prefix: Path, url: &str, place: Place) -> Store {
+        let (counters, gates) = (Arc::default(), Gates::default());
+        Store { backend, prefix, url: url.into(), counters, place, gates, below: None }
     }
 
     /// `upper` with this store beneath it: what `upper` doesn't have is read from here, but for the object `hidden`. This

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use pipeline::store::Stores;
+
 use super::*;
 use pipeline::array::{ArraySpec, Geometry, Group, GroupKind, write_whole};
 use pipeline::store::Store;
@@ -71,7 +73,9 @@ async fn every_type_and_band_comes_back() {
             let image = written(folder.path(), dtype, [7, 9, 11], false).await;
             let output = folder.path().join("out.tif");
             let options = Options { compress, memory_bytes, ..options() };
-            let done = export(folder.path().to_str().unwrap(), &output, &options, |_, _| ()).await.unwrap();
+            let done = export(&Stores::default(), folder.path().to_str().unwrap(), &output, &options, |_, _| ())
+                .await
+                .unwrap();
             assert_eq!((done.shape, done.bytes), ([7, 9, 11], std::fs::metadata(&output).unwrap().len()));
             let (sizes, pixels) = pages(&output);
             assert_eq!(sizes, [(11, 9); 7], "{dtype}");
@@ -86,7 +90,7 @@ async fn a_region_is_cut_and_described() {
     let image = written(folder.path(), Dtype::U16, [7, 9, 11], false).await;
     let (url, output) = (folder.path().to_str().unwrap(), folder.path().join("out.tif"));
     let options = Options { region: Some("2:6,1:,3:10".parse().unwrap()), ..options() };
-    export(url, &output, &options, |_, _| ()).await.unwrap();
+    export(&Stores::default(), url, &output, &options, |_, _| ()).await.unwrap();
     let (sizes, pixels) = pages(&output);
     assert_eq!(sizes, [(7, 8); 4]);
     assert_eq!(pixels, numbers(&image.cropped(Region { start: [2, 1, 3], end: [6, 9, 10] })));
@@ -96,11 +100,17 @@ async fn a_region_is_cut_and_described() {
         "ImageJ=1.11a\nimages=4\nslices=4\nunit=micron\nspacing=2\nloop=false\n"
     );
 
-    let there = export(url, &output, &options, |_, _| ()).await.unwrap_err();
+    let there = export(&Stores::default(), url, &output, &options, |_, _| ()).await.unwrap_err();
     assert_eq!(there.message, format!("{} is there already", output.display()));
-    export(url, &output, &Options { overwrite: true, ..options.clone() }, |_, _| ()).await.unwrap();
+    export(&Stores::default(), url, &output, &Options { overwrite: true, ..options.clone() }, |_, _| ()).await.unwrap();
     let tight = Options { overwrite: true, memory_bytes: 100, ..options };
-    assert!(export(url, &output, &tight, |_, _| ()).await.unwrap_err().message.contains("--memory allows 100 B"));
+    assert!(
+        export(&Stores::default(), url, &output, &tight, |_, _| ())
+            .await
+            .unwrap_err()
+            .message
+            .contains("--memory allows 100 B")
+    );
     assert_eq!(pages(&output).1, pixels, "what was there stays");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".part")), "{left:?}");
@@ -111,7 +121,7 @@ async fn a_plane_is_one_page() {
     let folder = tempfile::tempdir().unwrap();
     let image = written(folder.path(), Dtype::F32, [1, 9, 11], true).await;
     let output = folder.path().join("out.tif");
-    export(folder.path().to_str().unwrap(), &output, &options(), |_, _| ()).await.unwrap();
+    export(&Stores::default(), folder.path().to_str().unwrap(), &output, &options(), |_, _| ()).await.unwrap();
     assert_eq!(pages(&output), (vec![(11, 9)], numbers(&image)));
 }
 

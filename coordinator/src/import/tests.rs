@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use pipeline::store::Stores;
+
 use super::*;
 use ::tiff::encoder::{TiffEncoder, colortype};
 use pipeline::Kind;
@@ -52,7 +54,7 @@ fn options(chunks: usize, shards: Shards) -> Options {
 }
 
 async fn read(url: &str) -> (Array, AnyVolume) {
-    let array = Array::open(url, &Pick::default()).await.unwrap();
+    let array = Array::open(&Stores::default(), url, &Pick::default()).await.unwrap();
     let cache = ChunkCache::new(1 << 20);
     let volume = array.fetch(&cache, array.extent().region()).await.unwrap().decode().unwrap();
     (array, volume)
@@ -89,7 +91,10 @@ async fn tiff_and_npy_give_the_same_bytes_with_any_memory() {
             let destination = folder.path().join(format!("{i}{j}")).join("a.zarr");
             let url = destination.to_str().unwrap();
             let mut seen = Vec::new();
-            let imported = import(source, url, &options, memory, |done, all| seen.push((done, all))).await.unwrap();
+            let imported =
+                import(&Stores::default(), source, url, &options, memory, |done, all| seen.push((done, all)))
+                    .await
+                    .unwrap();
             assert_eq!(imported.url, url);
             assert_eq!(seen.last(), Some(&(9 * 11 * 13, 9 * 11 * 13)));
             // With memory to spare a block is a whole slab: along z of the TIFF, along x of the Fortran array.
@@ -116,7 +121,7 @@ async fn voxel_size_and_planar_images_are_kept() {
     let destination = folder.path().join("one.zarr");
     let url = destination.to_str().unwrap();
     let options = Options { voxel_size: Some("0.5,0.25um".parse().unwrap()), ..Options::default() };
-    import(&tif, url, &options, MEMORY, |_, _| ()).await.unwrap();
+    import(&Stores::default(), &tif, url, &options, MEMORY, |_, _| ()).await.unwrap();
     let (array, voxels) = read(url).await;
     assert!(array.extent().planar);
     assert_eq!(array.axes(), ["y", "x"]);
@@ -132,23 +137,23 @@ async fn what_is_there_is_kept_unless_it_is_a_zarr_and_may_be_replaced() {
     let url = destination.to_str().unwrap();
     let keep = options(8, Shards::None);
     let replace = Options { overwrite: true, ..keep.clone() };
-    import(&tif, url, &keep, MEMORY, |_, _| ()).await.unwrap();
+    import(&Stores::default(), &tif, url, &keep, MEMORY, |_, _| ()).await.unwrap();
     let before = tree(&destination);
-    let error = import(&tif, url, &keep, MEMORY, |_, _| ()).await.unwrap_err();
+    let error = import(&Stores::default(), &tif, url, &keep, MEMORY, |_, _| ()).await.unwrap_err();
     assert_eq!((error.kind, error.message), (Kind::Invalid, format!("{url} is there already")));
     assert_eq!(error.hint.as_deref(), Some("replace it with --overwrite"));
     assert_eq!(tree(&destination), before);
 
     std::fs::write(destination.join("0/c/stray"), "left over").unwrap();
-    import(&tif, url, &replace, MEMORY, |_, _| ()).await.unwrap();
+    import(&Stores::default(), &tif, url, &replace, MEMORY, |_, _| ()).await.unwrap();
     assert_eq!(tree(&destination), before, "nothing of the old one is left");
 
     std::fs::remove_file(destination.join("zarr.json")).unwrap();
-    import(&tif, url, &replace, MEMORY, |_, _| ()).await.unwrap();
+    import(&Stores::default(), &tif, url, &replace, MEMORY, |_, _| ()).await.unwrap();
     assert_eq!(tree(&destination), before, "what an interrupted import left is replaced too");
 
     let others = folder.path().to_str().unwrap();
-    let error = import(&tif, others, &replace, MEMORY, |_, _| ()).await.unwrap_err();
+    let error = import(&Stores::default(), &tif, others, &replace, MEMORY, |_, _| ()).await.unwrap_err();
     assert_eq!(error.message, format!("{others} is a folder of other files, which an import does not replace"));
     assert!(tif.exists());
 }
@@ -164,7 +169,7 @@ async fn a_failed_import_leaves_nothing() {
     std::fs::write(&tif, bytes).unwrap();
     let destination = folder.path().join("a.zarr");
     let url = destination.to_str().unwrap();
-    let error = import(&tif, url, &options(3, Shards::None), 6000, |_, _| ()).await.unwrap_err();
+    let error = import(&Stores::default(), &tif, url, &options(3, Shards::None), 6000, |_, _| ()).await.unwrap_err();
     let message = format!("{}: page 9 ends too early: its voxels end at byte ", tif.display());
     assert_eq!(error.kind, Kind::Data);
     assert!(error.message.starts_with(&message), "{}", error.message);
@@ -176,7 +181,8 @@ async fn a_failed_import_leaves_nothing() {
     let mut encoder = flate2::write::GzEncoder::new(std::fs::File::create(&packed).unwrap(), Default::default());
     std::io::Write::write_all(&mut encoder, &bytes[..bytes.len() - 1]).unwrap();
     encoder.finish().unwrap();
-    let error = import(&packed, url, &options(3, Shards::None), MEMORY, |_, _| ()).await.unwrap_err();
+    let error =
+        import(&Stores::default(), &packed, url, &options(3, Shards::None), MEMORY, |_, _| ()).await.unwrap_err();
     let message =
         format!("{} is truncated: its header promises 2574 bytes of voxels, and 2573 are there", packed.display());
     assert_eq!((error.kind, error.message), (Kind::Data, message));
@@ -188,7 +194,7 @@ async fn too_little_memory_is_said_before_anything_is_written() {
     let (folder, tif, _, _) = files();
     let destination = folder.path().join("a.zarr");
     let url = destination.to_str().unwrap();
-    let error = import(&tif, url, &options(8, Shards::None), 4000, |_, _| ()).await.unwrap_err();
+    let error = import(&Stores::default(), &tif, url, &options(8, Shards::None), 4000, |_, _| ()).await.unwrap_err();
     assert_eq!(
         (error.kind, error.message.as_str()),
         (
@@ -197,7 +203,9 @@ async fn too_little_memory_is_said_before_anything_is_written() {
         )
     );
     assert!(!destination.exists());
-    let error = import(&folder.path().join("no.tif"), url, &Options::default(), MEMORY, |_, _| ()).await.unwrap_err();
+    let error = import(&Stores::default(), &folder.path().join("no.tif"), url, &Options::default(), MEMORY, |_, _| ())
+        .await
+        .unwrap_err();
     assert!(error.message.starts_with("there is no file "), "{}", error.message);
 }
 
@@ -233,7 +241,9 @@ async fn streams_give_the_same_bytes_as_files_with_any_memory() {
             let destination = folder.path().join(format!("{order}{memory}{}", source == &plain)).join("a.zarr");
             let url = destination.to_str().unwrap();
             let mut seen = 0;
-            import(source, url, &options(16, Shards::None), memory, |_, _| seen += 1).await.unwrap();
+            import(&Stores::default(), source, url, &options(16, Shards::None), memory, |_, _| seen += 1)
+                .await
+                .unwrap();
             if memory < MEMORY {
                 assert!(seen >= 6, "a slab takes several blocks");
             }
@@ -251,7 +261,10 @@ async fn the_affine_of_a_file_is_kept_in_the_attributes() {
                   space directions: (-1,0,0) (0,1,0) (0,0,3)\nspace origin: (4,5,6)\n\n";
     std::fs::write(&nrrd, [header.as_bytes(), &[1; 8]].concat()).unwrap();
     let destination = folder.path().join("a.zarr");
-    let imported = import(&nrrd, destination.to_str().unwrap(), &Options::default(), MEMORY, |_, _| ()).await.unwrap();
+    let imported =
+        import(&Stores::default(), &nrrd, destination.to_str().unwrap(), &Options::default(), MEMORY, |_, _| ())
+            .await
+            .unwrap();
     assert!(imported.notes[1].starts_with("the file's affine flips x; "), "{:?}", imported.notes);
     let group: serde_json::Value =
         serde_json::from_slice(&std::fs::read(destination.join("zarr.json")).unwrap()).unwrap();

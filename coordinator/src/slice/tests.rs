@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use pipeline::store::Stores;
+
 use super::*;
 use pipeline::array::{ArraySpec, Codec, Geometry, Group, GroupKind, OmeVersion, write_whole};
 use pipeline::store::Store;
@@ -33,7 +35,7 @@ async fn viewed(volume: AnyVolume, kind: Option<GroupKind>, view: &View) -> (Sli
     }
     let target = if kind.is_some() { url.clone() } else { url.join("0") };
     let output = folder.path().join("slice.png");
-    let result = slice(target.to_str().unwrap(), &Pick::default(), view, &output).await.unwrap();
+    let result = slice(&Stores::default(), target.to_str().unwrap(), &Pick::default(), view, &output).await.unwrap();
     let decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&output).unwrap()));
     let mut reader = decoder.read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
@@ -118,7 +120,7 @@ async fn integers_in_labels_zarr_are_labels() {
         write_whole(&store, &spec(dtype, [1, 1, 2]), &volume).await.unwrap();
         let output = folder.path().join("slice.png");
         let view = View { axis: Axis::Z, at: None, window: None, labels: false };
-        let result = slice(url.to_str().unwrap(), &Pick::default(), &view, &output).await.unwrap();
+        let result = slice(&Stores::default(), url.to_str().unwrap(), &Pick::default(), &view, &output).await.unwrap();
         assert_eq!(result.shading == Shading::Labels, expected, "{name} of {dtype}");
     }
 }

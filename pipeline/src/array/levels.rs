@@ -9,7 +9,7 @@ use super::axes::Kind;
 use super::group::document;
 use super::{Array, Geometry, GroupKind, OmeVersion, Pick};
 use crate::pyramid::Level;
-use crate::store::Store;
+use crate::store::{Store, Stores};
 use crate::{Error, Result};
 
 /// A multiscales group of OME-Zarr 0.4 or 0.5, open to be given levels.
@@ -31,8 +31,8 @@ impl Pyramid {
     /// # Errors
     /// Invalid when there is no such group; when it is of another version; when its axes are not in the order that
     /// OME-Zarr asks for.
-    pub async fn open(url: &str) -> Result<Self> {
-        Self::open_in(Store::open(url)?).await
+    pub async fn open(stores: &Stores, url: &str) -> Result<Self> {
+        Self::open_in(stores.open(url).await?).await
     }
 
     /// Opens the group at the root of `store`; see [`Pyramid::open`].

@@ -7,7 +7,7 @@ use super::axes::{self, Axes};
 use super::metadata::Metadata;
 use super::ome::{self, Multiscales};
 use super::{Array, Geometry, Inner, Pick};
-use crate::store::Store;
+use crate::store::{Store, Stores};
 use crate::{Error, Kind, Result};
 
 /// Groups within groups that are followed before the search is given up; real files have three.
@@ -42,8 +42,8 @@ impl Array {
     /// # Errors
     /// Invalid when nothing is there, when it is something else (the message lists what is inside), when a choice is
     /// open, and when the array is of a kind voxmill doesn't read. Unavailable when the store can't answer.
-    pub async fn open(url: &str, pick: &Pick) -> Result<Array> {
-        Self::open_in(&Store::open(url)?, pick).await
+    pub async fn open(stores: &Stores, url: &str, pick: &Pick) -> Result<Array> {
+        Self::open_in(&stores.open(url).await?, pick).await
     }
 
     /// [`Array::open`] for a place in a store that is already open; requests are counted there.

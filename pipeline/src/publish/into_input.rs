@@ -13,7 +13,7 @@ use super::{Manifest, publish_image};
 use crate::array::{METADATA_KEYS, OmeVersion, Pyramid};
 use crate::job::Job;
 use crate::layout;
-use crate::store::Store;
+use crate::store::{Store, Stores};
 use crate::task::Written;
 use crate::{Error, Result};
 
@@ -38,13 +38,13 @@ impl IntoInput {
     /// # Errors
     /// Invalid when the job makes no labels, when its input is no OME-Zarr image group that can be written, and when that
     /// is of another version than the labels would be.
-    pub async fn find(job: &Job, otherwise: &str, overwrite: bool) -> Result<Self> {
+    pub async fn find(stores: &Stores, job: &Job, otherwise: &str, overwrite: bool) -> Result<Self> {
         let last = job.steps.iter().rfind(|entry| entry.step.op() == "label");
         let last = last.ok_or_else(|| {
             Error::invalid("--into-input writes labels into the input, but the job has no label step")
                 .hint("add a label step, or leave --into-input out")
         })?;
-        let image = Pyramid::open(&job.input).await.map_err(|e| e.at("--into-input"))?;
+        let image = Pyramid::open(stores, &job.input).await.map_err(|e| e.at("--into-input"))?;
         if image.ome() != job.write.ome {
             let version = image.ome().name();
             return Err(Error::invalid(format!(

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::io;
 
+use super::s3::Refusal;
 use crate::Error;
 
 /// What was being done, for the sentence.
@@ -28,6 +29,13 @@ impl Doing {
 /// The error for a failed request on the object `name` (its full path or URL).
 pub(super) fn failure(doing: Doing, name: &str, error: &object_store::Error) -> Error {
     use object_store::Error as E;
+    // What was found out before the request was sent, or in its answer, says more than the backend's words.
+    if let Some(error) = cause::<Error>(error) {
+        return error.clone();
+    }
+    if let Some(meant) = cause::<Refusal>(error).and_then(|refusal| refusal.meaning(doing.verb(), name)) {
+        return meant;
+    }
     match error {
         E::PermissionDenied { .. } => denied(doing, name),
         E::Unauthenticated { .. } => Error::invalid(format!("no valid credentials to {} {name}", doing.verb())),
@@ -90,15 +98,30 @@ pub(super) fn is_not_found(error: &object_store::Error) -> bool {
 }
 
 fn denied(doing: Doing, name: &str) -> Error {
-    Error::invalid(format!("no permission to {} {name}", doing.verb()))
+    let error = Error::invalid(format!("no permission to {} {name}", doing.verb()));
+    match (name.starts_with("s3://"), doing) {
+        (false, _) => error,
+        // S3 won't even say that an object is missing to who may not list.
+        (true, Doing::Read) => error.hint(
+            "allow s3:GetObject on it and s3:ListBucket on its bucket: without the latter, a missing object is denied, too",
+        ),
+        (true, Doing::Write) => error.hint("allow s3:PutObject on it"),
+        (true, Doing::Delete) => error.hint("allow s3:DeleteObject on it"),
+        (true, Doing::List) => error.hint("allow s3:ListBucket on its bucket"),
+    }
 }
 
 /// The operating system's error at the root of a backend's, which is where a local store keeps what went wrong.
 fn io_error(error: &object_store::Error) -> Option<&io::Error> {
+    cause(error)
+}
+
+/// What of this type caused an error.
+fn cause<T: std::error::Error + 'static>(error: &object_store::Error) -> Option<&T> {
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return Some(io);
+        if let Some(found) = inner.downcast_ref::<T>() {
+            return Some(found);
         }
         cause = inner.source();
     }

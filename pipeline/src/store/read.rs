@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
 
 use super::failure::{self, Doing, failure};
-use super::{Children, Entry, Object, Place, Store, Version, count, local, web};
+use super::{Children, Entry, Object, Place, Store, Version, count, local, s3, web};
 use crate::{Error, Result};
 
 /// Ranges of one object closer than this are read as one: about what a bucket sends in the time of another request,
@@ -228,7 +228,13 @@ impl Store {
             return Ok((meta, None));
         }
         let bytes = match self.place {
-            Place::Disk | Place::Bucket => got.bytes().await?,
+            Place::Disk => got.bytes().await?,
+            Place::Bucket => {
+                let late = s3::patience(got.range.end - got.range.start);
+                tokio::time::timeout(late, got.bytes())
+                    .await
+                    .map_err(|late| object_store::Error::Generic { store: "bucket", source: Box::new(late) })??
+            }
             Place::Web { .. } => {
                 let whole = 0..got.range.end - got.range.start;
                 web::collect(got, whole).await?

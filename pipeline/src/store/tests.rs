@@ -165,7 +165,7 @@ async fn roots_are_absolute_and_know_their_parent() {
     assert!(!Store::open(root).unwrap().is_object().await.unwrap());
 
     let s3 = Store::open("s3://lab/foam.zarr").unwrap_err();
-    assert_eq!(s3.message, "s3:// is not built into this version yet: s3://lab/foam.zarr");
+    assert_eq!(s3.message, "a bucket can't be used here: s3://lab/foam.zarr");
     assert_eq!(Store::open("").unwrap_err().kind, Kind::Invalid);
     assert_eq!(Store::open("ftp://x/y").unwrap_err().kind, Kind::Invalid);
     assert_eq!(Store::open("file://host/y").unwrap_err().kind, Kind::Invalid);
@@ -309,4 +309,27 @@ async fn empty_ranges_are_empty_wherever_they_are() {
     store.put("shard", Bytes::from_static(b"0123456789")).await.unwrap();
     let (parts, _) = store.get_ranges("shard", &[2..2, 5..8, 9..9, 0..0, 10..10]).await.unwrap().unwrap();
     assert_eq!(parts, [&b""[..], b"567", b"", b"", b""]);
+}
+
+/// What a bucket is asked for: one request for what is small, and a part for each part of what is not.
+#[tokio::test]
+async fn an_upload_costs_as_few_requests_as_it_can() {
+    for (bytes, puts) in [(0, 1), (1, 1), (PART_BYTES, 1), (PART_BYTES + 1, 4), (3 * PART_BYTES, 5)] {
+        let store = Store::over(Arc::new(InMemory::new()), "memory");
+        let content: Vec<u8> = (0..bytes).map(|i| (i / 1000) as u8).collect();
+        let mut upload = store.upload("object").await.unwrap();
+        for piece in content.chunks(3 << 20) {
+            upload.write(piece).await.unwrap();
+        }
+        let uploaded = upload.finish().await.unwrap();
+        assert_eq!((uploaded.bytes, uploaded.crc32c), (bytes as u64, crc32c::crc32c(&content)));
+        assert_eq!(store.requests().puts, puts, "{bytes} bytes");
+        assert_eq!(store.requests().bytes_out, bytes as u64);
+        assert!(store.get("object").await.unwrap().unwrap().bytes == content, "{bytes} bytes");
+    }
+    let store = Store::over(Arc::new(InMemory::new()), "memory");
+    let large = Bytes::from(vec![7; (64 << 20) + 1]);
+    store.put("large", large.clone()).await.unwrap();
+    assert_eq!(store.requests().puts, 7, "five parts, and two requests around them");
+    assert!(store.get("large").await.unwrap().unwrap().bytes == large);
 }

@@ -5,27 +5,47 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, WriteMultipart};
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload, PutPayloadMut};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use super::failure::{Doing, failure};
-use super::{Counters, Gates, Store, count, local};
+use super::{Counters, Store, count, local};
 use crate::Result;
 
 /// Part size of a streamed upload; buckets want at least 5 MiB, and at most 10,000 parts.
 pub(super) const PART_BYTES: usize = 8 << 20;
 
-/// Parts of a streamed upload in flight at once.
+/// Parts of an upload in flight at once.
 const PARTS_IN_FLIGHT: usize = 2;
+
+/// A larger object goes to a bucket in parts, of which a lost one alone is sent again.
+const ONE_REQUEST_BYTES: usize = 64 << 20;
 
 impl Store {
     /// Writes an object, replacing what was there: a crash leaves the old object or none, never a part.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<()> {
         self.check_writable()?;
         let at = self.locate(key)?;
-        count(&self.counters.puts, 1);
         count(&self.counters.bytes_out, bytes.len() as u64);
-        self.backend.put(&at, bytes.into()).await.map_err(|e| failure(Doing::Write, &self.display(key), &e))?;
-        Ok(())
+        let put = if self.on_disk() || bytes.len() <= ONE_REQUEST_BYTES {
+            count(&self.counters.puts, 1);
+            self.backend.put(&at, bytes.into()).await.map(|_| ())
+        } else {
+            self.put_in_parts(&at, bytes).await
+        };
+        put.map_err(|e| failure(Doing::Write, &self.display(key), &e))
+    }
+
+    async fn put_in_parts(&self, at: &Path, bytes: Bytes) -> object_store::Result<()> {
+        let mut parts = Parts::begin(self, at).await?;
+        // As few as there may be, but for those that are small enough to be sent again.
+        for start in (0..bytes.len()).step_by(ONE_REQUEST_BYTES / 4) {
+            let end = bytes.len().min(start + ONE_REQUEST_BYTES / 4);
+            parts.send(bytes.slice(start..end).into()).await?;
+        }
+        parts.complete().await
     }
 
     /// Writes an object unless one is there already; false when one was.
@@ -49,16 +69,7 @@ impl Store {
         self.check_writable()?;
         let at = self.locate(key)?;
         let name = self.display(key);
-        let upload = self.backend.put_multipart(&at).await.map_err(|e| failure(Doing::Write, &name, &e))?;
-        let parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-        Ok(Upload {
-            parts,
-            name,
-            counters: Arc::clone(&self.counters),
-            written: 0,
-            crc32c: 0,
-            gates: self.gates.clone(),
-        })
+        Ok(Upload { store: self.clone(), at, name, next: PutPayloadMut::new(), parts: None, written: 0, crc32c: 0 })
     }
 
     /// Deletes an object; one that is not there is no error.
@@ -127,15 +138,19 @@ impl Store {
     }
 }
 
-/// An object being written part by part. Dropped before [`Upload::finish`], it leaves nothing to be seen.
+/// An object being written part by part, or at once where it turns out to be small: a part more costs two requests more.
+/// Dropped before [`Upload::finish`], it leaves nothing to be seen.
 #[derive(Debug)]
 pub struct Upload {
-    parts: WriteMultipart,
+    store: Store,
+    at: Path,
     name: String,
-    counters: Arc<Counters>,
+    /// What was written since the last part.
+    next: PutPayloadMut,
+    /// Once there is more than one part.
+    parts: Option<Parts>,
     written: u64,
     crc32c: u32,
-    gates: Gates,
 }
 
 /// What was uploaded.
@@ -150,27 +165,131 @@ pub struct Uploaded {
 impl Upload {
     /// Appends bytes; waits while earlier parts are still on their way.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        for part in bytes.chunks(PART_BYTES) {
-            self.gates.check()?;
-            self.parts.wait_for_capacity(PARTS_IN_FLIGHT).await.map_err(|e| failure(Doing::Write, &self.name, &e))?;
-            self.parts.write(part);
+        self.store.gates.check()?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.next.content_length() == PART_BYTES {
+                self.send().await?;
+            }
+            let room = PART_BYTES - self.next.content_length();
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.next.extend_from_slice(now);
+            rest = later;
         }
         self.written += bytes.len() as u64;
         self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
         Ok(())
     }
 
+    /// Sends what was written since the last part as a part.
+    async fn send(&mut self) -> Result<()> {
+        let mut parts = match self.parts.take() {
+            Some(parts) => parts,
+            None => Parts::begin(&self.store, &self.at).await.map_err(|e| failure(Doing::Write, &self.name, &e))?,
+        };
+        let sent = parts.send(std::mem::take(&mut self.next).freeze()).await;
+        self.parts = Some(parts);
+        sent.map_err(|e| failure(Doing::Write, &self.name, &e))
+    }
+
     /// Makes the object visible, replacing what was there.
-    pub async fn finish(self) -> Result<Uploaded> {
-        self.gates.check()?;
-        self.parts.finish().await.map_err(|e| failure(Doing::Write, &self.name, &e))?;
-        count(&self.counters.puts, self.written.div_ceil(PART_BYTES as u64).max(1));
-        count(&self.counters.bytes_out, self.written);
+    pub async fn finish(mut self) -> Result<Uploaded> {
+        self.store.gates.check()?;
+        if self.parts.is_some() {
+            self.send().await?;
+        }
+        let counters = &self.store.counters;
+        let done = match self.parts.take() {
+            Some(parts) => parts.complete().await,
+            None => {
+                count(&counters.puts, 1);
+                self.store.backend.put(&self.at, std::mem::take(&mut self.next).freeze()).await.map(|_| ())
+            }
+        };
+        done.map_err(|e| failure(Doing::Write, &self.name, &e))?;
+        count(&counters.bytes_out, self.written);
         Ok(Uploaded { bytes: self.written, crc32c: self.crc32c })
     }
 
     /// Gives up and cleans away what was sent.
-    pub async fn abort(self) -> Result<()> {
-        self.parts.abort().await.map_err(|e| failure(Doing::Write, &self.name, &e))
+    pub async fn abort(mut self) -> Result<()> {
+        match self.parts.take() {
+            Some(parts) => parts.abort().await.map_err(|e| failure(Doing::Write, &self.name, &e)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The parts of an object on their way. Dropped before they are complete, they are taken back.
+#[derive(Debug)]
+struct Parts {
+    /// None once it is decided what becomes of them.
+    upload: Option<Box<dyn MultipartUpload>>,
+    running: JoinSet<object_store::Result<()>>,
+    counters: Arc<Counters>,
+}
+
+impl Parts {
+    async fn begin(store: &Store, at: &Path) -> object_store::Result<Self> {
+        count(&store.counters.puts, 1);
+        let upload = store.backend.put_multipart(at).await?;
+        Ok(Self { upload: Some(upload), running: JoinSet::new(), counters: Arc::clone(&store.counters) })
+    }
+
+    /// Sends a part as soon as few enough are on their way.
+    async fn send(&mut self, part: PutPayload) -> object_store::Result<()> {
+        while self.running.len() >= PARTS_IN_FLIGHT {
+            self.join_one().await?;
+        }
+        if let Some(upload) = &mut self.upload {
+            count(&self.counters.puts, 1);
+            self.running.spawn(upload.put_part(part));
+        }
+        Ok(())
+    }
+
+    async fn join_one(&mut self) -> object_store::Result<()> {
+        match self.running.join_next().await {
+            Some(joined) => joined.map_err(|e| object_store::Error::Generic { store: "upload", source: e.into() })?,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes one object of them.
+    async fn complete(mut self) -> object_store::Result<()> {
+        while !self.running.is_empty() {
+            self.join_one().await?;
+        }
+        let Some(mut upload) = self.upload.take() else { return Ok(()) };
+        count(&self.counters.puts, 1);
+        match upload.complete().await {
+            Ok(_) => Ok(()),
+            Err(e) => {
+                // It may have become whole and the answer been lost; then there is nothing to be taken back.
+                let _ = upload.abort().await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn abort(mut self) -> object_store::Result<()> {
+        self.running.shutdown().await;
+        match self.upload.take() {
+            Some(mut upload) => upload.abort().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Buckets keep, and charge for, the parts of what is never completed. What is not even dropped is left to a rule of the
+/// bucket's (`infra/` sets one up).
+impl Drop for Parts {
+    fn drop(&mut self) {
+        let (Some(mut upload), Ok(runtime)) = (self.upload.take(), Handle::try_current()) else { return };
+        let mut running = std::mem::take(&mut self.running);
+        runtime.spawn(async move {
+            running.shutdown().await;
+            let _ = upload.abort().await;
+        });
     }
 }

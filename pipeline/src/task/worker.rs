@@ -22,7 +22,7 @@ use crate::reduce::{contacts, down, seam, table, up};
 use crate::scratch::{Tag, Writer};
 use crate::sources::Sources;
 use crate::state::State;
-use crate::store::Store;
+use crate::store::{Store, Stores};
 use crate::{Error, Result, layout, publish};
 
 /// Carries out the tasks of one plan. Clones share everything but the store they write to.
@@ -71,10 +71,16 @@ fn closed(_: tokio::sync::AcquireError) -> Error {
 }
 
 impl Worker {
-    /// Opens what the plan reads. `store` is the output.
-    pub async fn open(store: Store, plan: Arc<Plan>, resources: &Resources, clock: Clock) -> Result<Self> {
+    /// Opens what the plan reads, with `stores`. `store` is the output.
+    pub async fn open(
+        stores: &Stores,
+        store: Store,
+        plan: Arc<Plan>,
+        resources: &Resources,
+        clock: Clock,
+    ) -> Result<Self> {
         let Projection { stages, .. } = memory::project(&plan, resources)?;
-        let sources = Arc::new(Sources::open(&plan).await?);
+        let sources = Arc::new(Sources::open(stores, &plan).await?);
         let limits: Vec<Limits> = stages.iter().map(|stage| stage.limits).collect();
         Ok(Self {
             store,

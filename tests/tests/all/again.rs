@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use coordinator::run;
 use pipeline::Kind;
 use pipeline::fence::{Clock, Moment};
-use pipeline::store::Store;
+use pipeline::store::{Store, Stores};
 use pipeline::task::{Attempt, Task, Worker};
 use serde_json::Value;
 use voxel::Dtype;
@@ -299,7 +299,15 @@ fn two_versions_of_a_chunk_end_the_run() {
     let plan = Arc::new(lab.plan(&job, &cut));
     let store = Store::open(&output.to_string_lossy()).unwrap();
     let clock = Clock::new(|| Moment(0));
-    let open = || wait(Worker::open(store.clone(), Arc::clone(&plan), &cut.settings(false).resources, clock.clone()));
+    let open = || {
+        wait(Worker::open(
+            &Stores::default(),
+            store.clone(),
+            Arc::clone(&plan),
+            &cut.settings(false).resources,
+            clock.clone(),
+        ))
+    };
     let attempt = |task| Attempt { plan: plan.id.clone(), task, deadline: None, not_after: None };
     let segment = |first, end| attempt(Task::Segment { stage: 0, first, end });
     let units = plan.grid.units();
@@ -317,7 +325,7 @@ fn two_versions_of_a_chunk_end_the_run() {
     assert!(error.message.contains("c/0/0/0 was replaced while the run read it"), "{error}");
 
     // And what says so is only found where it is looked for: the run itself goes on, after its stale part.
-    let stored = wait(run::planned(&job, &cut.settings(false))).unwrap().plan;
+    let stored = wait(run::planned(&Stores::default(), &job, &cut.settings(false))).unwrap().plan;
     assert_eq!(stored.identity, plan.identity);
     assert!(wait(plan.create(&store)).unwrap());
     lab.attempt(&job, &cut, &output).unwrap();

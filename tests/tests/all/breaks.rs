@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pipeline::fence::{Clock, Moment};
 use pipeline::job::Job;
 use pipeline::plan::{Rows, TableId};
-use pipeline::store::Store;
+use pipeline::store::{Store, Stores};
 use pipeline::task::{Attempt, Task, Worker};
 use pipeline::{Kind, layout};
 use voxel::Dtype;
@@ -154,7 +154,7 @@ fn a_late_attempt_writes_nothing() {
     };
     let clock = Clock::new(|| Moment(100));
     let resources = cut.settings(false).resources;
-    let worker = wait(Worker::open(store, Arc::clone(&plan), &resources, clock)).unwrap();
+    let worker = wait(Worker::open(&Stores::default(), store, Arc::clone(&plan), &resources, clock)).unwrap();
     let run = |attempt: Attempt| wait(async { worker.run(&attempt, |_| {}).await });
     assert_eq!(run(attempt(99)).unwrap_err().kind, Kind::Unavailable);
     assert!(!output.exists() || Answers::read(&output).names().is_empty());

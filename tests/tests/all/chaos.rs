@@ -25,7 +25,7 @@ use pipeline::plan::Plan;
 use pipeline::plan::memory::Resources;
 use pipeline::publish::{self, Manifest};
 use pipeline::sources::Sources;
-use pipeline::store::Store;
+use pipeline::store::{Store, Stores};
 use pipeline::task::Worker;
 use pipeline::{Kind, Result};
 use tokio::runtime::Runtime;
@@ -95,7 +95,8 @@ struct Case {
 
 impl Case {
     fn worker(&self, store: &Store, clock: &Clock) -> Arc<Worker> {
-        let opened = Worker::open(store.clone(), Arc::clone(&self.plan), &RESOURCES, clock.clone());
+        let stores = Stores::default();
+        let opened = Worker::open(&stores, store.clone(), Arc::clone(&self.plan), &RESOURCES, clock.clone());
         Arc::new(self.floor.block_on(opened).unwrap())
     }
 
@@ -161,7 +162,7 @@ impl Case {
         .await;
         state?;
         let units: Vec<u64> = stages.iter().map(|stage| stage.units).collect();
-        let sources = Sources::open(&self.plan).await?;
+        let sources = Sources::open(&Stores::default(), &self.plan).await?;
         publish::fold(&store, &self.plan, &units, &sources, false).await.map(|_| ())
     }
 }

@@ -6,6 +6,7 @@
 //!
 //!     VOXMILL_GOLDEN=add cargo nextest run -E 'test(golden_ops)'
 
+use pipeline::store::Stores;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -163,7 +164,8 @@ fn answers(lab: &Lab, job: &Job, name: &str) -> Vec<u8> {
 fn voxels(group: &Path, level: usize) -> AnyVolume {
     let group = group.to_string_lossy();
     wait(async {
-        let array = Array::open(&group, &Pick { level: Some(level), ..Pick::default() }).await.unwrap();
+        let array =
+            Array::open(&Stores::default(), &group, &Pick { level: Some(level), ..Pick::default() }).await.unwrap();
         let fetched = array.fetch(&ChunkCache::new(0), array.extent().region()).await.unwrap();
         tokio::task::spawn_blocking(|| fetched.decode().unwrap()).await.unwrap()
     })

@@ -1,6 +1,7 @@
 //! What a URL may mean.
 
 use super::*;
+use crate::store::Stores;
 
 async fn small(store: &Store, path: &str, shape: &[usize]) {
     let axes = shape.len();
@@ -174,7 +175,8 @@ async fn groups_in_groups_are_looked_through() {
             Some(format!("name one of them, as in {url}/cells/day1/grey"))
         )
     );
-    let within = Array::open(&format!("file://{url}/cells//day1/"), &Pick::default()).await.unwrap();
+    let within =
+        Array::open(&Stores::default(), &format!("file://{url}/cells//day1/"), &Pick::default()).await.unwrap();
     assert_eq!(within.url(), format!("{url}/cells/day1/grey"));
 }
 

@@ -1,5 +1,6 @@
 //! What is written: both versions of OME-Zarr, axes that are put back, and groups that are given levels.
 
+use crate::store::Stores;
 use serde_json::{Value, json};
 use voxel::pyramid::Reduce;
 
@@ -147,7 +148,7 @@ async fn foreign(store: &Store) {
 async fn a_group_is_given_levels_and_keeps_all_else() {
     let (_dir, store) = scratch();
     foreign(&store).await;
-    let group = Pyramid::open(store.url()).await.unwrap();
+    let group = Pyramid::open(&Stores::default(), store.url()).await.unwrap();
     assert_eq!((group.ome(), group.kind(), group.lengths()), (OmeVersion::V04, GroupKind::Image, &[2][..]));
     assert_eq!(group.paths(), ["0", "half"]);
     let second = group.level(1, &[1]).await.unwrap();
@@ -175,7 +176,7 @@ async fn what_takes_no_levels_says_so() {
     let (_dir, store) = scratch();
     foreign(&store).await;
     let refused = async |path: &str| {
-        let e = Pyramid::open(&format!("{}{path}", store.url())).await.unwrap_err();
+        let e = Pyramid::open(&Stores::default(), &format!("{}{path}", store.url())).await.unwrap_err();
         (e.message.replace(store.url(), "URL"), e.hint.unwrap_or_default().replace(store.url(), "URL"))
     };
     assert_eq!(

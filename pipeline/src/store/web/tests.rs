@@ -12,7 +12,7 @@ use voxel::{AnyVolume, Dtype, Extent, Region, Volume};
 use super::*;
 use crate::Kind;
 use crate::array::{Array, ArraySpec, ChunkCache, Pick, write_whole};
-use crate::store::{Store, Version};
+use crate::store::{Store, Stores, Version};
 
 /// What a server can't do, or does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -344,7 +344,8 @@ async fn arrays_are_read_with_and_without_shards_and_ranges() {
         for shards in [None, Some([4, 8, 8])] {
             let server = Server::new(manners);
             let image = write(&server.disk().child("a/b.zarr").unwrap(), shards).await;
-            let array = Array::open(&format!("{}/a/b.zarr/", server.url), &Pick::default()).await.unwrap();
+            let array =
+                Array::open(&Stores::default(), &format!("{}/a/b.zarr/", server.url), &Pick::default()).await.unwrap();
             assert_eq!(read(&array).await.unwrap(), image, "{manners:?} {shards:?}");
         }
     }
@@ -352,7 +353,7 @@ async fn arrays_are_read_with_and_without_shards_and_ranges() {
     let disk = server.disk();
     write(&disk, None).await;
     disk.delete("c/0/0/0").await.unwrap();
-    let array = Array::open(&server.url, &Pick::default()).await.unwrap();
+    let array = Array::open(&Stores::default(), &server.url, &Pick::default()).await.unwrap();
     let fetched = array.fetch(&ChunkCache::new(0), Region::whole([4, 4, 4])).await.unwrap();
     assert_eq!((fetched.missing, fetched.chunks), (1, 2));
     server.fault("/c/1/0/0", &[Fault::Status(403)]);
@@ -366,7 +367,7 @@ async fn groups_are_opened_as_far_as_they_say_what_is_inside() {
     let (disk, url) = (server.disk(), server.url.clone());
     let put = async |key: &str, value: serde_json::Value| disk.put(key, value.to_string().into()).await.unwrap();
     let refusal = async |path: &str| {
-        let error = Array::open(&format!("{url}/{path}"), &Pick::default()).await.unwrap_err();
+        let error = Array::open(&Stores::default(), &format!("{url}/{path}"), &Pick::default()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Invalid, "{error}");
         error.message
     };
@@ -387,7 +388,10 @@ async fn groups_are_opened_as_far_as_they_say_what_is_inside() {
     )
     .await;
     write(&disk.child("told/grey").unwrap(), None).await;
-    assert_eq!(Array::open(&format!("{url}/told"), &Pick::default()).await.unwrap().url(), format!("{url}/told/grey"));
+    assert_eq!(
+        Array::open(&Stores::default(), &format!("{url}/told"), &Pick::default()).await.unwrap().url(),
+        format!("{url}/told/grey")
+    );
 
     put("image/.zgroup", json!({"zarr_format": 2})).await;
     put("image/.zattrs", json!({"bioformats2raw.layout": 3})).await;
@@ -402,6 +406,6 @@ async fn groups_are_opened_as_far_as_they_say_what_is_inside() {
         format!("{url}/image holds several images, and one must be chosen: series 0 to 1")
     );
     let second = Pick { series: Some(1), ..Pick::default() };
-    let array = Array::open(&format!("{url}/image"), &second).await.unwrap();
+    let array = Array::open(&Stores::default(), &format!("{url}/image"), &second).await.unwrap();
     assert_eq!((array.url(), read(&array).await.unwrap()), (format!("{url}/image/1/0").as_str(), image));
 }

@@ -1,5 +1,6 @@
 //! What a run left for the user: its files byte for byte, its labels, its tables.
 
+use pipeline::store::Stores;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -66,14 +67,14 @@ impl Answers {
     /// The centre of the first voxel of the labels along z, y, x.
     pub(crate) fn place(&self) -> [f64; 3] {
         let url = self.folder.join("labels.zarr");
-        wait(Array::open(&url.to_string_lossy(), &Pick::default())).unwrap().translation()
+        wait(Array::open(&Stores::default(), &url.to_string_lossy(), &Pick::default())).unwrap().translation()
     }
 
     /// The labels of all voxels, in C order.
     pub(crate) fn labels(&self) -> Vec<u64> {
         let url = self.folder.join("labels.zarr");
         let voxels = wait(async {
-            let array = Array::open(&url.to_string_lossy(), &Pick::default()).await.unwrap();
+            let array = Array::open(&Stores::default(), &url.to_string_lossy(), &Pick::default()).await.unwrap();
             let fetched = array.fetch(&ChunkCache::new(0), array.extent().region()).await.unwrap();
             tokio::task::spawn_blocking(|| fetched.decode().unwrap()).await.unwrap()
         });

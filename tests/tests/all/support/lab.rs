@@ -10,7 +10,7 @@ use pipeline::job::{Job, Shards, steps_from_line};
 use pipeline::plan::memory::Resources;
 use pipeline::plan::{MergeSettings, Plan};
 use pipeline::step::PerAxis;
-use pipeline::store::Store;
+use pipeline::store::{Store, Stores};
 use tempfile::TempDir;
 use voxel::{Extent, Region};
 
@@ -162,7 +162,7 @@ impl Lab {
 
     /// What the job becomes when it is cut like this.
     pub(crate) fn plan(&self, job: &Job, cut: &Cut) -> Plan {
-        wait(run::planned(job, &cut.settings(self.extent.planar))).unwrap().plan
+        wait(run::planned(&Stores::default(), job, &cut.settings(self.extent.planar))).unwrap().plan
     }
 
     /// Runs the job in a new folder; what it says when it fails is an answer, too.
@@ -194,7 +194,7 @@ impl Lab {
 
     fn attempt_with(&self, job: &Job, settings: &Settings, output: &Path) -> Result<(), String> {
         let job = Job { output: Some(output.to_string_lossy().into_owned()), ..job.clone() };
-        match wait(run::run(&job, settings)) {
+        match wait(run::run(&Stores::default(), &job, settings)) {
             Ok(_) => Ok(()),
             Err(Stop::Failed(error)) => Err(format!("{:?}: {}", error.kind, error.message)),
             Err(Stop::Tasks { failed, .. }) => Err(format!("{failed:?}")),
