@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pipeline::array::{Array, Geometry, Pick};
 use pipeline::fence::{Clock, Moment};
@@ -21,13 +21,14 @@ use pipeline::task::Worker;
 use pipeline::{Error, Kind, Result, layout};
 use tokio::sync::OnceCell;
 
-use crate::cli::How;
+use crate::cli::{ExecutorName, How, PriceArgs};
 use crate::dispatch::{self, Dispatch};
 use crate::executor::{Executor, Local};
 use crate::exit::Stop;
 use crate::hold::Hold;
 use crate::machine;
 use crate::output::{Taken, Taking};
+use crate::price::{Budget, Estimate, Function, Prices, Pricing, calibrate};
 use crate::progress::Progress;
 use crate::report::{self, Summary};
 use pipeline::step::PerAxis;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub segment: Option<u64>,
     /// Shape of the label merge.
     pub merge: MergeSettings,
+    /// What is paid for, by which prices, and how much of it there may be.
+    pub price: Pricing,
     /// Replace another job's answers.
     pub overwrite: bool,
     /// Keep the run's own state.
@@ -68,6 +71,32 @@ pub(crate) fn wall_clock() -> Clock {
     })
 }
 
+/// What the flags say of the price.
+fn pricing(how: &How) -> Result<Pricing> {
+    /// Instances that are asked for where nobody says how many.
+    const INSTANCES: usize = 16;
+    /// Memory of a function where nobody says how much.
+    const FUNCTION_BYTES: u64 = 2 << 30;
+    /// As long as Lambda lets an attempt take.
+    const TIMEOUT: Duration = Duration::from_secs(15 * 60);
+    let PriceArgs { max_usd, price_region, prices: by_hand, price_arch } = &how.price;
+    if max_usd.is_some_and(|usd| !usd.is_finite() || usd < 0.0) {
+        return Err(Error::invalid("--max-usd is an amount of USD, as in 2.50"));
+    }
+    let mut prices = match (price_region, std::env::var("AWS_REGION")) {
+        (Some(region), _) => Prices::of(region, *price_arch)?,
+        (None, Ok(region)) => Prices::of(&region, *price_arch).or_else(|_| Prices::of("us-east-1", *price_arch))?,
+        (None, Err(_)) => Prices::of("us-east-1", *price_arch)?,
+    };
+    by_hand.iter().try_for_each(|text| prices.set(text))?;
+    let function = (how.executor == ExecutorName::Lambda).then(|| Function {
+        memory_mib: how.memory.map_or(FUNCTION_BYTES, |bytes| bytes.0) >> 20,
+        instances: how.workers.unwrap_or(INSTANCES) as u64,
+        timeout: TIMEOUT,
+    });
+    Ok(Pricing { prices, function, max_usd: *max_usd })
+}
+
 impl Settings {
     /// What the flags mean.
     pub(crate) fn of(how: &How) -> Result<Self> {
@@ -83,9 +112,17 @@ impl Settings {
             return Err(Error::invalid("--block: a block has at least one voxel along each axis"));
         }
         let merge_bytes = how.merge_memory.map(|bytes| bytes.0);
+        let price = pricing(how)?;
+        let memory_bytes = how.memory.map_or(1 << 30, |bytes| bytes.0);
+        // A function has as many cores as go with its memory, and the last may be a part of one.
+        let (memory_bytes, threads) = match price.function {
+            Some(function) => (function.memory_mib << 20, function.cores().ceil() as usize),
+            None => (memory_bytes, threads),
+        };
         let merge = MergeSettings { fanout: how.merge_fanout, range_rows: how.range_rows, ..MergeSettings::default() };
         Ok(Self {
-            resources: Resources { memory_bytes: how.memory.0, threads, merge_bytes },
+            resources: Resources { memory_bytes, threads, merge_bytes },
+            price,
             block,
             segment: how.segment,
             merge,
@@ -165,6 +202,21 @@ pub async fn planned(stores: &Stores, job: &Job, settings: &Settings) -> Result<
     let plan = build::plan(job, &image, &wishes, &settings.resources)?;
     let projection = memory::project(&plan, &settings.resources)?;
     Ok(Planned { plan, projection, output, resources: settings.resources, image, wishes })
+}
+
+/// Plans a job and says what it will cost; `sample` tries a part of it first.
+///
+/// # Errors
+/// See [`planned`], and what the sample failed with.
+pub async fn priced(stores: &Stores, job: &Job, settings: &Settings, sample: bool) -> Result<(Planned, Estimate)> {
+    let planned = planned(stores, job, settings).await?;
+    let sample = match sample {
+        true => Some(calibrate(stores, &planned, settings).await?),
+        false => None,
+    };
+    let Planned { plan, projection, output, .. } = &planned;
+    let estimate = Estimate::of(plan, projection, output.url(), &settings.price, sample.as_ref());
+    Ok((planned, estimate))
 }
 
 /// Opens an array that is read beside the input: of an image group the job's level, and where there is no such level, or
@@ -286,6 +338,9 @@ pub(crate) async fn until_interrupted<T, E: Into<Stop>>(
 /// The output's hold is put into `held`, so that it is given back however this ends.
 async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Result<Summary, Stop> {
     let started = Instant::now();
+    if settings.price.function.is_some() {
+        return Err(Error::invalid("--executor lambda runs nothing yet; `voxmill plan` says what it would cost").into());
+    }
     let progress = Arc::new(Progress::new(settings.quiet));
     let mut planned = planned(stores, job, settings).await?;
     machine::check_room(&planned.projection)?;
@@ -322,6 +377,11 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
     let projection = memory::project(&plan, &settings.resources)?;
     let worker = Worker::open(stores, store.clone(), Arc::clone(&plan), &settings.resources, wall_clock()).await?;
     let sources = worker.sources().clone();
+    let estimate = Estimate::of(&plan, &projection, store.url(), &settings.price, None);
+    let budget = Budget::new(&settings.price, &plan, &projection, &[store.clone(), sources.input.store().clone()]);
+    if estimate.is_charged() {
+        progress.say(&estimate.in_a_line(settings.price.max_usd));
+    }
     let executor: Arc<dyn Executor> = Arc::new(Local::new(worker, Arc::clone(&progress)));
     let clock = wall_clock();
     let dispatch = Dispatch {
@@ -331,18 +391,23 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
         progress: &progress,
         clock: &clock,
         hold,
+        budget: &budget,
         failures_most: settings.failures_most,
         seed: clock.now().0 ^ u64::from(std::process::id()) << 32,
     };
     let ended = hold.while_held(async { Ok(dispatch::run(&dispatch).await) }).await?;
     let requests = || (store.requests(), sources.input.store().requests());
+    let price = || (estimate.clone(), budget.spent());
     let state = match ended.state {
         Ok(state) => state,
         Err(error) => {
-            let report = report::unfinished(&plan, &ended.stages, &projection, requests(), &ended.failed);
+            let report = report::unfinished(&plan, &ended.stages, &projection, requests(), price(), &ended.failed);
             // Why it failed is known, and may be why this can't be written either.
             if let Err(error) = publish::write_report(&store, &report).await {
                 tracing::info!(error = error.message, "no report was written");
+            }
+            if budget.refusal().as_ref() == Some(&error) {
+                return Err(Stop::Spent { error, left: report::left(&plan, &ended.stages) });
             }
             // The coordinator itself may have lost the store after some tasks had failed; that comes first then.
             let by_tasks = ended.failed.iter().any(|task| task.message == error.message);
@@ -359,7 +424,8 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
     let units: Vec<u64> = timings.iter().map(|t| t.units).collect();
     let seconds = started.elapsed().as_secs_f64();
     let summary = Summary::of(&plan, &state, store.url(), Some(seconds));
-    publish::write_report(&store, &report::provenance(&plan, &summary, &timings, &projection, requests())).await?;
+    publish::write_report(&store, &report::provenance(&plan, &summary, &timings, &projection, requests(), price()))
+        .await?;
     let manifest = publish::fold(&store, &plan, &units, &sources, settings.keep).await?;
     if manifest.contents.is_none() && sources.input.store().can_list() {
         progress

@@ -12,6 +12,7 @@
 //! stage will hold, and [`requests`] what it will ask of the store.
 
 pub mod build;
+mod effort;
 mod fingerprint;
 mod given;
 mod lay;

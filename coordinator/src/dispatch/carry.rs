@@ -151,8 +151,9 @@ impl<'a> Carrier<'a> {
 
     /// Sends an attempt, and gives it up when its time has passed.
     async fn send(&self, task: Task, began: &Began, count: &Count) -> Result<Answer> {
+        let Dispatch { plan, executor, clock, hold, budget, .. } = self.with;
+        let entered = budget.enter(task).await?;
         count.attempts.fetch_add(1, Ordering::Relaxed);
-        let Dispatch { plan, executor, clock, hold, .. } = self.with;
         let now = clock.now();
         let after = |time: Duration| now.plus_ms(time.as_millis() as u64);
         // What has begun by the deadline has a quarter of the time to end, so that its receipt is still written.
@@ -164,13 +165,17 @@ impl<'a> Carrier<'a> {
         let attempt = Attempt { plan: plan.id.clone(), task, deadline, not_after };
         let used = Used::default();
         let answer = executor.run(&attempt, began, &used);
-        let Some(not_after) = not_after else { return answer.await };
-        tokio::select! {
-            answer = answer => answer,
-            () = self.until(not_after) => {
-                Err(Error::unavailable(format!("no answer about the task {} in its time", TaskName::from(task))))
-            }
-        }
+        let answer = match not_after {
+            None => answer.await,
+            Some(not_after) => tokio::select! {
+                answer = answer => answer,
+                () = self.until(not_after) => {
+                    Err(Error::unavailable(format!("no answer about the task {} in its time", TaskName::from(task))))
+                }
+            },
+        };
+        entered.ended(task, &used);
+        answer
     }
 
     /// Waits until a moment has passed. The clock may be set while we wait, or stand still while the machine sleeps.

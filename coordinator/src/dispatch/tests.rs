@@ -161,6 +161,7 @@ async fn throttling_narrows_the_window_until_it_is_over() {
         progress: &Progress::new(true),
         clock: &Clock::new(|| pipeline::fence::Moment(0)),
         hold: &Hold::alone(1),
+        budget: &crate::price::Budget::unlimited(),
         failures_most: 0,
         seed: scripted::SEED,
     };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use coordinator::dispatch::{self, Dispatch};
 use coordinator::executor::{Executor, Local};
 use coordinator::hold::Hold;
+use coordinator::price::Budget;
 use coordinator::progress::Progress;
 use object_store::memory::InMemory;
 use pipeline::fence::{Clock, Moment};
@@ -17,7 +18,7 @@ use pipeline::plan::memory::{self, Resources};
 use pipeline::plan::requests::{Asked, Objects, PlanRequests, Span, Terms};
 use pipeline::plan::{Input, Intensity, Plan};
 use pipeline::publish;
-use pipeline::store::{Requests, Store};
+use pipeline::store::{Requests, Store, Stores};
 use pipeline::task::Worker;
 use voxel::{Dtype, Extent};
 
@@ -54,7 +55,9 @@ fn run(plan: &Plan, resources: &Resources) -> Counted {
         let [workers, coordinator] = [(); 2].map(|()| Store::over(Arc::clone(&bucket) as _, "memory"));
         plan.create(&coordinator).await.unwrap();
         let clock = Clock::new(|| Moment(0));
-        let worker = Worker::open(workers.clone(), Arc::clone(&plan), resources, clock.clone()).await.unwrap();
+        let worker = Worker::open(&Stores::default(), workers.clone(), Arc::clone(&plan), resources, clock.clone())
+            .await
+            .unwrap();
         let sources = worker.sources().clone();
         let opened = sources.input.store().requests();
         let before = coordinator.requests();
@@ -66,6 +69,7 @@ fn run(plan: &Plan, resources: &Resources) -> Counted {
             progress: &Progress::new(true),
             clock: &clock,
             hold: &Hold::alone(1),
+            budget: &Budget::unlimited(),
             failures_most: 0,
             seed: 1,
         })
