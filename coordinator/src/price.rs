@@ -17,7 +17,7 @@ pub use budget::{Budget, Spent};
 pub use calibrate::Sample;
 pub(crate) use calibrate::calibrate;
 pub use estimate::{Between, Estimate, Line};
-pub(crate) use estimate::{requests_text, span, usd};
+pub(crate) use estimate::{is_charged, requests_text, span, usd};
 pub use table::{Arch, Prices};
 
 /// What a run is paid by, and how much it may cost.

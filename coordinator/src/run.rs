@@ -28,7 +28,7 @@ use crate::exit::Stop;
 use crate::hold::Hold;
 use crate::machine;
 use crate::output::{Taken, Taking};
-use crate::price::{Budget, Estimate, Function, Prices, Pricing, calibrate};
+use crate::price::{Budget, Estimate, Function, Prices, Pricing, calibrate, is_charged};
 use crate::progress::Progress;
 use crate::report::{self, Summary};
 use pipeline::step::PerAxis;
@@ -197,6 +197,9 @@ pub async fn planned(stores: &Stores, job: &Job, settings: &Settings) -> Result<
         block: block.map_err(|e| e.at("--block"))?,
         segment: settings.segment,
         merge: settings.merge,
+        charged: settings.price.function.is_some()
+            || [image.input.url.as_str(), output.url()].iter().any(|url| is_charged(url)),
+        processes: settings.price.function.map_or(1, |function| function.instances as usize),
         earlier: None,
     };
     let plan = build::plan(job, &image, &wishes, &settings.resources)?;

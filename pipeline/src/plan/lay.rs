@@ -44,7 +44,8 @@ pub(super) fn stages(plan: &mut Plan, wishes: &Wishes, resources: &Resources) {
     let fingerprints = plan.stage_fingerprints(&kinds);
     plan.stages = Vec::with_capacity(kinds.len());
     for (kind, fingerprint) in kinds.into_iter().zip(fingerprints) {
-        let segment = wishes.segment.unwrap_or_else(|| segment(plan, &kind, resources)).max(1);
+        let segment =
+            wishes.segment.unwrap_or_else(|| segment(plan, &kind, resources.threads * wishes.processes.max(1))).max(1);
         plan.stages.push(Stage { kind, segment, fingerprint });
     }
 }
@@ -229,7 +230,7 @@ fn spilling_is_cheaper(ops: &[Op], dtype: Dtype, later: usize) -> bool {
 }
 
 /// Units of a segment: about half a minute of work, but at least four segments for each thread.
-fn segment(plan: &Plan, kind: &StageKind, resources: &Resources) -> u64 {
+fn segment(plan: &Plan, kind: &StageKind, threads: usize) -> u64 {
     let units = match kind {
         StageKind::Map(_) | StageKind::Relabel { .. } | StageKind::Seam { .. } => plan.grid.units(),
         StageKind::Up { level, .. } | StageKind::Down { level, .. } => plan.tree().units(*level),
@@ -239,5 +240,5 @@ fn segment(plan: &Plan, kind: &StageKind, resources: &Resources) -> u64 {
         StageKind::Publish => return 1,
     };
     let long = (SEGMENT_SECONDS / plan.unit_seconds(kind)).max(1.0) as u64;
-    long.min(units.div_ceil(4 * resources.threads as u64))
+    long.min(units.div_ceil(4 * threads as u64))
 }
