@@ -11,10 +11,10 @@ use crate::executor::Terms;
 use scripted::{Act, Bench, END};
 
 /// A function: many at once, each for fifteen minutes at most.
-const FUNCTION: Terms = Terms { in_flight: 8, backups: true, attempt_limit: Some(Duration::from_secs(900)) };
+const FUNCTION: Terms = Terms { in_flight: 8, backups: true, attempt_limit: Some(Duration::from_secs(900)), ramp: None };
 
 /// Threads of this process.
-const THREADS: Terms = Terms { in_flight: 2, backups: false, attempt_limit: None };
+const THREADS: Terms = Terms { in_flight: 2, backups: false, attempt_limit: None, ramp: None };
 
 /// One after the other.
 const ONE: Terms = Terms { in_flight: 1, ..THREADS };
