@@ -190,6 +190,7 @@ fn input_of(array: &Array, pick: &Pick) -> Input {
         fingerprint: array.fingerprint().to_owned(),
         dtype: array.dtype(),
         chunk: array.chunk(),
+        shard: array.shard(),
         chunk_bytes: array.chunk_bytes(),
         offset: [0; 3],
     }

@@ -102,7 +102,7 @@ pub(crate) async fn join(
 ) -> Result<Vec<Partial>> {
     let mut joined: Vec<Partial> = pass.counts().map(|count| Partial::empty(plan, &count, state)).collect();
     for key in keys {
-        let file = Reader::open(store, key).await?;
+        let file = Reader::whole(store, key).await?;
         for (partial, more) in joined.iter_mut().zip(read(&file, pass).await?) {
             partial.merge(more);
         }
@@ -134,7 +134,7 @@ async fn history(
         if !pass.counts().any(|count| count.image == image) {
             continue;
         }
-        let file = Reader::open(store, &layout::digest(&stage.fingerprint)).await?;
+        let file = Reader::whole(store, &layout::digest(&stage.fingerprint)).await?;
         for (count, partial) in pass.counts().zip(read(&file, pass).await?).filter(|(count, _)| count.image == image) {
             match partial {
                 Partial::Tally(t) => tally = Some(*t),

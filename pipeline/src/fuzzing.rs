@@ -77,6 +77,7 @@ fn planned(job: &Job) -> String {
             fingerprint: String::new(),
             dtype,
             chunk: [1, 100, 100],
+            shard: None,
             chunk_bytes: 20_000,
             offset: [0; 3],
         };

@@ -9,13 +9,14 @@
 //! A pass runs from one image to another and leaves something at images on its way.
 //!
 //! [`build`] turns a job and what is known of its input into a plan, `lay` lays its stages; [`memory`] says what every
-//! stage will hold.
+//! stage will hold, and [`requests`] what it will ask of the store.
 
 pub mod build;
 mod fingerprint;
 mod given;
 mod lay;
 pub mod memory;
+pub mod requests;
 mod stage;
 
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,9 @@ pub struct Input {
     pub dtype: Dtype,
     /// Its chunks, z, y, x.
     pub chunk: [usize; 3],
+    /// Its shards, where its chunks lie in such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<[usize; 3]>,
     /// Bytes of a decoded chunk, with what lies beyond the image.
     pub chunk_bytes: u64,
     /// Where the image of the steps starts in it.

@@ -276,7 +276,7 @@ impl Outline<'_> {
     }
 
     /// Voxels of an object that are made at once: those of whole chunks of the finer level, of so many that reading pays.
-    fn part(&self) -> [usize; 3] {
+    pub(crate) fn part(&self) -> [usize; 3] {
         let unit = self.spec.unit_shape();
         let chunk = self.chunk;
         let mut part: [usize; 3] = std::array::from_fn(|a| chunk[a].div_ceil(self.factors[a]).min(unit[a]));

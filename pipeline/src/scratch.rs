@@ -10,7 +10,7 @@
 
 use bytes::Bytes;
 
-use crate::store::{Store, Upload};
+use crate::store::{Object, Store, Upload};
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 4] = b"VXMS";
@@ -159,9 +159,23 @@ impl Reader {
     /// # Errors
     /// Data when the object is missing, damaged or of another version.
     pub(crate) async fn open(store: &Store, key: &str) -> Result<Self> {
+        let tail = store.get_suffix(key, TAIL_BYTES).await?;
+        Self::with_end(store, key, tail).await
+    }
+
+    /// Reads all of the object `key` at once, for who wants all of its sections.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub(crate) async fn whole(store: &Store, key: &str) -> Result<Self> {
+        let whole = store.get(key).await?;
+        Self::with_end(store, key, whole).await
+    }
+
+    /// The object of which this is the end.
+    async fn with_end(store: &Store, key: &str, end: Option<Object>) -> Result<Self> {
         let damaged = |why: &str| damaged(store, key, why);
-        let tail = store.get_suffix(key, TAIL_BYTES).await?.ok_or_else(|| damaged("it is missing"))?;
-        let (bytes, size) = (tail.bytes, tail.size);
+        let Object { bytes, size, .. } = end.ok_or_else(|| damaged("it is missing"))?;
         let footer = bytes.len().checked_sub(FOOTER_BYTES).ok_or_else(|| damaged("it is too short"))?;
         if &bytes[footer + 24..] != MAGIC {
             return Err(damaged("its end is not that of a scratch object"));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use voxel::table::ObjectRow;
 use voxel::{Dtype, Region, label, runs};
 
+use super::requests::ENTRY_BYTES;
 use super::{Leaf, Pass, Plan, Rows, StageKind, Stored};
 use crate::grid::Tree;
 use crate::map::{Beside, beside};
@@ -435,6 +436,7 @@ fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], chunk_bytes: u64)
     if !shared {
         return chunk_bytes;
     }
+    let kept = chunk_bytes + ENTRY_BYTES;
     let (shape, offset) = (plan.extent.shape, plan.input.offset);
     let across = |a: usize| (offset[a] % chunk[a] + shape[a]).div_ceil(chunk[a]);
     // Where blocks begin with a chunk, so does every layer; else one may begin and end within a chunk.
@@ -447,5 +449,5 @@ fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], chunk_bytes: u64)
         };
         chunks.min(across(a))
     };
-    (covering(0) * across(1) * across(2)) as u64 * chunk_bytes
+    (covering(0) * across(1) * across(2)) as u64 * kept
 }

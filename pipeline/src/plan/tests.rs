@@ -18,6 +18,7 @@ fn image(shape: [usize; 3], dtype: Dtype) -> InputImage {
         fingerprint: "f".into(),
         dtype,
         chunk: [64; 3],
+        shard: None,
         chunk_bytes: (64 * 64 * 64 * dtype.size()) as u64,
         offset: [0; 3],
     };

@@ -37,6 +37,8 @@ mod merge;
 mod protocol;
 /// Levels of images, made by an import or added later.
 mod pyramid;
+/// What a plan says it will ask of the store, against what a run asks.
+mod requests;
 /// Scratch objects of the first version of their format.
 mod scratch_v1;
 /// Objects of shapes that a merge finds hard, against flood fill.

@@ -71,6 +71,7 @@ impl Bench {
             fingerprint: "f".into(),
             dtype: Dtype::U8,
             chunk: [4; 3],
+            shard: None,
             chunk_bytes: 64,
             offset: [0; 3],
         };
