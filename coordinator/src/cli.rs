@@ -418,6 +418,8 @@ pub(crate) struct JobArgs {
 pub(crate) enum ExecutorName {
     /// Threads of this process
     Local,
+    /// A function on AWS Lambda, which infra/README.md says how to deploy
+    Lambda,
 }
 
 /// How to compute: nothing here changes an answer.
@@ -426,12 +428,15 @@ pub(crate) struct How {
     /// Where tasks run
     #[arg(long, value_enum, default_value_t = ExecutorName::Local)]
     pub(crate) executor: ExecutorName,
-    /// Threads that compute [default: one per core]
+    /// The function: its name or ARN, perhaps with a version or an alias (NAME:7) [default: $VOXMILL_FUNCTION]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
+    /// Threads that compute [default: one per core]; with lambda, instances at once [default: what AWS allows]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
-    /// Memory for the whole process
-    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
-    pub(crate) memory: Bytes,
+    /// Memory for the whole process [default: 1GiB]; with lambda, of an instance [default: as it is deployed]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<Bytes>,
     /// Voxels of a block: N or z,y,x, rounded up to whole output objects [default: planned]
     #[arg(long, value_name = "N|Z,Y,X")]
     pub(crate) block: Option<String>,

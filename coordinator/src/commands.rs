@@ -28,7 +28,7 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
     match cli.command {
         Command::Demo { folder, how } => {
             let settings = Settings::of(&how)?;
-            complete(settings.threads(), demo::demo(stores, &folder, &settings))
+            complete(settings.threads(), async { demo::demo(stores, &folder, &settings.looked_up().await?).await })
         }
         Command::Import(args) => complete(run::cores(), import_file(stores, &args)),
         Command::Info { url, pick, json } => {
@@ -37,12 +37,13 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
         }
         Command::Plan { job, how, json } => {
             let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
-            let planned = complete(1, run::planned(stores, &job, &settings))?;
+            let planned = complete(1, async { run::planned(stores, &job, &settings.looked_up().await?).await })?;
             if json { print_json(&report::plan_json(&planned)) } else { print(&report::plan_text(&planned)) }
         }
         Command::Run { job, how, json } => {
             let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
-            let summary = complete(settings.threads(), run::run(stores, &job, &settings))?;
+            let summary =
+                complete(settings.threads(), async { run::run(stores, &job, &settings.looked_up().await?).await })?;
             if json { print_json(&summary) } else { Ok(()) }
         }
         Command::Status { output, json } => {

@@ -14,7 +14,7 @@ use pipeline::task::{Answer, Attempt};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-pub use lambda::{Function, Lambda};
+pub use lambda::{FUNCTION_VARIABLE, Function, Lambda};
 pub use local::Local;
 
 /// Carries out tasks.

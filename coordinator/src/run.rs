@@ -11,19 +11,19 @@ use pipeline::fence::{Clock, Moment};
 use pipeline::job::Job;
 use pipeline::plan::build::{self, InputImage, Wishes};
 use pipeline::plan::memory::{self, Projection, Resources};
-use pipeline::plan::{Input, MergeSettings, Plan};
+use pipeline::plan::{Input, Intensity, MergeSettings, Plan};
 use pipeline::publish::into_input::IntoInput;
 use pipeline::publish::{self, Manifest};
 use pipeline::sources::{Sources, name_of};
 use pipeline::state::State;
 use pipeline::store::{Store, Stores};
 use pipeline::task::Worker;
-use pipeline::{Error, Kind, Result, layout};
+use pipeline::{Error, Kind, Result, layout, wire};
 use tokio::sync::OnceCell;
 
-use crate::cli::How;
+use crate::cli::{ExecutorName, How};
 use crate::dispatch::{self, Dispatch};
-use crate::executor::{Executor, Local};
+use crate::executor::{self, Executor, Function, Lambda, Local};
 use crate::exit::Stop;
 use crate::hold::Hold;
 use crate::machine;
@@ -35,8 +35,10 @@ use pipeline::step::PerAxis;
 /// How to run, parsed.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Memory and threads.
+    /// Memory and threads, of one worker.
     pub resources: Resources,
+    /// Where tasks run.
+    pub place: Place,
     /// Blocks and segments that were asked for; `block` is resolved when the image is known.
     pub block: Option<PerAxis<usize>>,
     /// Units of a segment.
@@ -55,6 +57,30 @@ pub struct Settings {
     pub quiet: bool,
 }
 
+/// Where tasks run.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// In this process.
+    Local,
+    /// In instances of a function.
+    Lambda {
+        /// The function's name, where one was named.
+        name: Option<String>,
+        /// Instances at once, where a number was given.
+        workers: Option<usize>,
+        /// Whether the memory was given.
+        memory: bool,
+        /// The function, once it has been looked up.
+        function: Option<Arc<Function>>,
+    },
+}
+
+/// Memory of a function that has not been deployed yet.
+const FUNCTION_MEMORY: u64 = 2048 << 20;
+
+/// Memory of this process, where none is given.
+const MEMORY: u64 = 1 << 30;
+
 /// Cores of this machine.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -71,8 +97,8 @@ pub(crate) fn wall_clock() -> Clock {
 impl Settings {
     /// What the flags mean.
     pub(crate) fn of(how: &How) -> Result<Self> {
-        let threads = how.workers.unwrap_or_else(cores);
-        if threads == 0 || how.segment == Some(0) || how.range_rows == 0 || how.merge_fanout < 2 {
+        let on_lambda = how.executor == ExecutorName::Lambda;
+        if how.workers == Some(0) || how.segment == Some(0) || how.range_rows == 0 || how.merge_fanout < 2 {
             return Err(Error::invalid(
                 "--workers, --segment and --range-rows are at least 1, --merge-fanout at least 2",
             ));
@@ -84,8 +110,21 @@ impl Settings {
         }
         let merge_bytes = how.merge_memory.map(|bytes| bytes.0);
         let merge = MergeSettings { fanout: how.merge_fanout, range_rows: how.range_rows, ..MergeSettings::default() };
+        let memory = how.memory.map(|bytes| bytes.0);
+        let (place, resources) = if on_lambda {
+            let variable = || std::env::var(executor::FUNCTION_VARIABLE).ok().filter(|name| !name.is_empty());
+            let name = how.function.clone().or_else(variable);
+            let place = Place::Lambda { name, workers: how.workers, memory: memory.is_some(), function: None };
+            (place, Resources { merge_bytes, ..wire::resources(memory.unwrap_or(FUNCTION_MEMORY) >> 20) })
+        } else if how.function.is_some() {
+            return Err(Error::invalid("--function names what --executor lambda calls").hint("add --executor lambda"));
+        } else {
+            let (memory_bytes, threads) = (memory.unwrap_or(MEMORY), how.workers.unwrap_or_else(cores));
+            (Place::Local, Resources { memory_bytes, threads, merge_bytes })
+        };
         Ok(Self {
-            resources: Resources { memory_bytes: how.memory.0, threads, merge_bytes },
+            resources,
+            place,
             block,
             segment: how.segment,
             merge,
@@ -97,11 +136,63 @@ impl Settings {
         })
     }
 
-    /// Threads that compute.
+    /// Threads that this process needs.
     pub fn threads(&self) -> usize {
-        self.resources.threads
+        match self.place {
+            Place::Local => self.resources.threads,
+            Place::Lambda { .. } => cores(),
+        }
+    }
+
+    /// The same, with the function looked up, where one is named.
+    ///
+    /// # Errors
+    /// See [`Function::find`]; Invalid when it has less memory than was given.
+    pub async fn looked_up(self) -> Result<Self> {
+        let Place::Lambda { name: Some(name), workers, memory, .. } = &self.place else { return Ok(self) };
+        let function = Function::find(name).await?;
+        let found = Resources { merge_bytes: self.resources.merge_bytes, ..function.resources() };
+        if *memory && self.resources.memory_bytes > found.memory_bytes {
+            return Err(Error::invalid(format!("--memory is more than the {} MiB of {function}", function.memory_mib))
+                .hint("leave --memory out, or deploy the function with a larger MemorySize"));
+        }
+        let resources = if *memory { self.resources } else { found };
+        let place = Place::Lambda {
+            name: Some(name.clone()),
+            workers: *workers,
+            memory: *memory,
+            function: Some(Arc::new(function)),
+        };
+        Ok(Self { resources, place, ..self })
+    }
+
+    /// Workers that run side by side, each with the resources of one.
+    fn workers(&self) -> usize {
+        match &self.place {
+            Place::Local => 1,
+            Place::Lambda { workers, function, .. } => {
+                let most = function.as_ref().map_or(UNKNOWN_WORKERS, |function| function.at_once);
+                workers.map_or(most, |wanted| wanted.min(most))
+            }
+        }
+    }
+
+    /// The function that runs tasks, if it is one that does.
+    ///
+    /// # Errors
+    /// Invalid when it is to be a function and none is named.
+    fn function(&self) -> Result<Option<&Arc<Function>>> {
+        match &self.place {
+            Place::Local => Ok(None),
+            Place::Lambda { function: Some(function), .. } => Ok(Some(function)),
+            Place::Lambda { .. } => Err(Error::invalid("--executor lambda calls a function, and none is named")
+                .hint("name it with --function or VOXMILL_FUNCTION; infra/README.md says how to deploy it")),
+        }
     }
 }
+
+/// Instances that are planned for where nothing is known of the function.
+const UNKNOWN_WORKERS: usize = 100;
 
 /// A job that has met its input.
 pub struct Planned {
@@ -160,6 +251,8 @@ pub async fn planned(stores: &Stores, job: &Job, settings: &Settings) -> Result<
         block: block.map_err(|e| e.at("--block"))?,
         segment: settings.segment,
         merge: settings.merge,
+        workers: Some(settings.workers()),
+        code: settings.function().ok().flatten().map(|function| function.code_sha256.clone()),
         earlier: None,
     };
     let plan = build::plan(job, &image, &wishes, &settings.resources)?;
@@ -287,8 +380,11 @@ pub(crate) async fn until_interrupted<T, E: Into<Stop>>(
 async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Result<Summary, Stop> {
     let started = Instant::now();
     let progress = Arc::new(Progress::new(settings.quiet));
+    let function = settings.function()?;
     let mut planned = planned(stores, job, settings).await?;
-    machine::check_room(&planned.projection)?;
+    if function.is_none() {
+        machine::check_room(&planned.projection)?;
+    }
     let beside = match settings.into_input {
         true => {
             let folder = planned.output.parent().map_or_else(|| "labels".into(), |(_, name)| name);
@@ -301,6 +397,19 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
     let hold = held.get_or_try_init(|| Hold::take(&store, wall_clock(), &tell)).await?;
     let store = hold.guard(&store);
     store.probe().await?;
+    let clock = wall_clock();
+    let lambda = function.map(|function| {
+        let run = format!("{:x}-{:x}", clock.now().0, std::process::id());
+        Lambda::new(Arc::clone(function), store.url(), run, settings.workers(), Arc::clone(&progress))
+    });
+    if let (Some(lambda), Some(function)) = (&lambda, function) {
+        lambda.check(reads(&planned.plan)).await?;
+        if function.is_latest() {
+            progress.say(&format!(
+                "warning: {function} is no published version: deploying another changes it under the run"
+            ));
+        }
+    }
     // Before anything is read: what changes from here on is noticed.
     let now = Sources::open(stores, &planned.plan).await?.versions().await?;
     planned.plan.contents = now.as_ref().map(name_of);
@@ -320,10 +429,15 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
         }
     };
     let projection = memory::project(&plan, &settings.resources)?;
-    let worker = Worker::open(stores, store.clone(), Arc::clone(&plan), &settings.resources, wall_clock()).await?;
-    let sources = worker.sources().clone();
-    let executor: Arc<dyn Executor> = Arc::new(Local::new(worker, Arc::clone(&progress)));
-    let clock = wall_clock();
+    let (executor, sources): (Arc<dyn Executor>, Sources) = match lambda {
+        Some(lambda) => (Arc::new(lambda), Sources::open(stores, &plan).await?),
+        None => {
+            let worker =
+                Worker::open(stores, store.clone(), Arc::clone(&plan), &settings.resources, clock.clone()).await?;
+            let sources = worker.sources().clone();
+            (Arc::new(Local::new(worker, Arc::clone(&progress))), sources)
+        }
+    };
     let dispatch = Dispatch {
         plan: &plan,
         store: &store,
@@ -368,6 +482,16 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
     put_beside(beside.as_ref(), &store, &manifest, &progress).await?;
     progress.say(&summary.to_string());
     Ok(summary)
+}
+
+/// The arrays that workers read.
+fn reads(plan: &Plan) -> Vec<String> {
+    let intensity = match &plan.intensity {
+        Intensity::Other(other) => Some(&other.url),
+        Intensity::Image(_) => None,
+    };
+    let mask = plan.mask.as_ref().map(|mask| &mask.url);
+    std::iter::once(&plan.input.url).chain(mask).chain(intensity).cloned().collect()
 }
 
 /// Copies the labels of a finished run into its input, where that was asked for.

@@ -11,7 +11,8 @@ use crate::executor::Terms;
 use scripted::{Act, Bench, END};
 
 /// A function: many at once, each for fifteen minutes at most.
-const FUNCTION: Terms = Terms { in_flight: 8, backups: true, attempt_limit: Some(Duration::from_secs(900)), ramp: None };
+const FUNCTION: Terms =
+    Terms { in_flight: 8, backups: true, attempt_limit: Some(Duration::from_secs(900)), ramp: None };
 
 /// Threads of this process.
 const THREADS: Terms = Terms { in_flight: 2, backups: false, attempt_limit: None, ramp: None };

@@ -21,7 +21,7 @@ use pipeline::{Error, Result};
 use super::{Began, Executor, Ramp, Terms, Usage, Used};
 use crate::progress::Progress;
 
-pub use function::Function;
+pub use function::{FUNCTION_VARIABLE, Function};
 use report::Report;
 
 /// What a message may hold; those of a run are a thousandth of it.

@@ -20,7 +20,7 @@ const MEASURE_BINS: usize = 1 << 16;
 
 /// Lays the stages of a plan whose blocks are chosen, and adds the images that must be kept between them.
 pub(super) fn stages(plan: &mut Plan, wishes: &Wishes, resources: &Resources) {
-    plan.id = hash(&(&plan.identity, plan.grid, plan.merge, &plan.given, super::FORMAT));
+    plan.id = hash(&(&plan.identity, plan.grid, plan.merge, &plan.given, &plan.code, super::FORMAT));
     plan.images.retain(|stored| !stored.groups.is_empty());
     let from = plan.given.start(plan);
     let mut laying = Laying { due: due(plan), kinds: Vec::new(), from, plan };
@@ -42,9 +42,10 @@ pub(super) fn stages(plan: &mut Plan, wishes: &Wishes, resources: &Resources) {
     let kinds = laying.kinds;
     plan.images.sort_by_key(|stored| stored.image);
     let fingerprints = plan.stage_fingerprints(&kinds);
+    let threads = resources.threads * wishes.workers.unwrap_or(1);
     plan.stages = Vec::with_capacity(kinds.len());
     for (kind, fingerprint) in kinds.into_iter().zip(fingerprints) {
-        let segment = wishes.segment.unwrap_or_else(|| segment(plan, &kind, resources)).max(1);
+        let segment = wishes.segment.unwrap_or_else(|| segment(plan, &kind, threads)).max(1);
         plan.stages.push(Stage { kind, segment, fingerprint });
     }
 }
@@ -229,7 +230,7 @@ fn spilling_is_cheaper(ops: &[Op], dtype: Dtype, later: usize) -> bool {
 }
 
 /// Units of a segment: about half a minute of work, but at least four segments for each thread.
-fn segment(plan: &Plan, kind: &StageKind, resources: &Resources) -> u64 {
+fn segment(plan: &Plan, kind: &StageKind, threads: usize) -> u64 {
     let voxels = plan.grid.largest().iter().product::<usize>() as f64;
     let (seconds_per_unit, units) = match kind {
         StageKind::Map(pass) => {
@@ -259,5 +260,5 @@ fn segment(plan: &Plan, kind: &StageKind, resources: &Resources) -> u64 {
         StageKind::Publish => return 1,
     };
     let long = (SEGMENT_SECONDS / seconds_per_unit).max(1.0) as u64;
-    long.min(units.div_ceil(4 * resources.threads as u64))
+    long.min(units.div_ceil(4 * threads as u64))
 }

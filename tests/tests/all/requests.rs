@@ -17,7 +17,7 @@ use pipeline::plan::memory::{self, Resources};
 use pipeline::plan::requests::{Asked, Objects, PlanRequests, Span, Terms};
 use pipeline::plan::{Input, Intensity, Plan};
 use pipeline::publish;
-use pipeline::store::{Requests, Store};
+use pipeline::store::{Requests, Store, Stores};
 use pipeline::task::Worker;
 use voxel::{Dtype, Extent};
 
@@ -54,7 +54,9 @@ fn run(plan: &Plan, resources: &Resources) -> Counted {
         let [workers, coordinator] = [(); 2].map(|()| Store::over(Arc::clone(&bucket) as _, "memory"));
         plan.create(&coordinator).await.unwrap();
         let clock = Clock::new(|| Moment(0));
-        let worker = Worker::open(workers.clone(), Arc::clone(&plan), resources, clock.clone()).await.unwrap();
+        let worker = Worker::open(&Stores::default(), workers.clone(), Arc::clone(&plan), resources, clock.clone())
+            .await
+            .unwrap();
         let sources = worker.sources().clone();
         let opened = sources.input.store().requests();
         let before = coordinator.requests();

@@ -14,8 +14,8 @@ use pipeline::{Error, Result, wire};
 use super::refusal;
 use crate::credentials;
 
-/// The environment's name for the function.
-pub const VARIABLE: &str = "VOXMILL_FUNCTION";
+/// The variable that names the function.
+pub const FUNCTION_VARIABLE: &str = "VOXMILL_FUNCTION";
 
 /// Instances at once where AWS does not tell how many it would allow: what every account has that has asked once.
 const UNKNOWN_LIMIT: usize = 100;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use coordinator::exit::Stop;
-use coordinator::run::{self, Settings};
+use coordinator::run::{self, Place, Settings};
 use pipeline::array::{ArraySpec, Codec, OmeVersion, write_whole};
 use pipeline::job::{Job, Shards, steps_from_line};
 use pipeline::plan::memory::Resources;
@@ -66,6 +66,7 @@ impl Cut {
     pub(crate) fn settings(&self, planar: bool) -> Settings {
         Settings {
             resources: Resources { memory_bytes: 2 << 30, threads: self.threads, merge_bytes: self.merge_bytes },
+            place: Place::Local,
             block: Some(per_axis(self.block, planar)),
             segment: self.segment,
             merge: MergeSettings { fanout: self.fanout, range_rows: self.range_rows, group_rows: self.group_rows },
