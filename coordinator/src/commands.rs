@@ -16,7 +16,7 @@ use crate::exit::Stop;
 use crate::import::{self, Raw, Reading, VoxelSize};
 use crate::progress::Progress;
 use crate::run::{self, Settings};
-use crate::table::{self, Format};
+use crate::table::{self, Format, TableFile};
 use crate::{credentials, demo, export, info, pyramid, replay, report, slice, units, verify};
 
 /// Carries out a command.
@@ -91,11 +91,19 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
                 (_, true) => Format::JsonLines,
                 _ => Format::Head,
             };
-            match to {
-                Some(file) => table::to_file(&file, |to| table::table(&output, &name, format, to))?,
-                None => table::table(&output, &name, format, &mut std::io::BufWriter::new(std::io::stdout().lock()))?,
-            }
-            Ok(())
+            complete(1, async {
+                match to {
+                    Some(path) => {
+                        let mut file = TableFile::create(&path)?;
+                        let written = table::table(stores, &output, &name, format, &mut file).await;
+                        file.finish(written)
+                    }
+                    None => {
+                        let mut stdout = std::io::BufWriter::new(std::io::stdout());
+                        table::table(stores, &output, &name, format, &mut stdout).await
+                    }
+                }
+            })
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
