@@ -59,22 +59,38 @@ impl Desk {
     }
 
     /// Takes the request that is being answered, if it is this one.
-    fn take(&self, id: &str) -> Result<(), Response> {
+    fn take(&self, id: &str) -> Result<(), Problem> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
             Some(now) if now == id => {
                 *current = None;
                 Ok(())
             }
-            Some(_) => Err(problem(StatusCode::BAD_REQUEST, "InvalidRequestID", "Invalid request ID")),
-            None => Err(problem(StatusCode::FORBIDDEN, "InvalidStateTransition", "State transition is not allowed")),
+            Some(_) => Err(Problem(StatusCode::BAD_REQUEST, "InvalidRequestID")),
+            None => Err(Problem(StatusCode::FORBIDDEN, "InvalidStateTransition")),
         }
     }
 }
 
-fn problem(status: StatusCode, kind: &str, message: &str) -> Response {
-    (status, json!({ "errorMessage": message, "errorType": kind }).to_string()).into_response()
+/// What an instance said out of turn, or at too great a length.
+#[derive(Debug)]
+struct Problem(StatusCode, &'static str);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Problem(status, kind) = self;
+        let message = match kind {
+            "InvalidRequestID" => "Invalid request ID".to_owned(),
+            "InvalidStateTransition" => "State transition is not allowed".to_owned(),
+            "RequestEntityTooLarge" => format!("Exceeded maximum allowed payload size ({RESPONSE_LIMIT} bytes)."),
+            _ => "The instance has ended, or its connection has".to_owned(),
+        };
+        (status, json!({ "errorMessage": message, "errorType": kind }).to_string()).into_response()
+    }
 }
+
+/// The answer to an instance that is done with; it is killed, so that it hardly ever hears it.
+const GONE: Problem = Problem(StatusCode::GONE, "Gone");
 
 fn accepted() -> Response {
     (StatusCode::ACCEPTED, json!({ "status": "OK" }).to_string()).into_response()
@@ -90,15 +106,10 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
         .with_state(desk)
 }
 
-async fn next(State(desk): State<Arc<Desk>>) -> Response {
+async fn next(State(desk): State<Arc<Desk>>) -> Result<Response, Problem> {
     let (send, receive) = oneshot::channel();
-    if desk.said.send(Said::Next(send)).is_err() {
-        return problem(StatusCode::GONE, "Gone", "The instance has ended");
-    }
-    // An instance that is done with is killed, so that a request that never comes needs no answer.
-    let Ok(event): Result<Event, _> = receive.await else {
-        return problem(StatusCode::GONE, "Gone", "The instance has ended");
-    };
+    desk.said.send(Said::Next(send)).map_err(|_| GONE)?;
+    let event: Event = receive.await.map_err(|_| GONE)?;
     *desk.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.request_id.clone());
     let mut builder = Response::builder()
         .header("content-type", "application/json")
@@ -109,41 +120,24 @@ async fn next(State(desk): State<Arc<Desk>>) -> Response {
     if let Some(context) = event.client_context {
         builder = builder.header("Lambda-Runtime-Client-Context", context);
     }
-    builder
-        .body(Body::from(event.payload))
-        .unwrap_or_else(|e| problem(StatusCode::INTERNAL_SERVER_ERROR, "Internal", &e.to_string()))
+    builder.body(Body::from(event.payload)).map_err(|_| Problem(StatusCode::INTERNAL_SERVER_ERROR, "Internal"))
 }
 
-/// Reads a body, or how long it is where it is over the limit.
-async fn read(body: Body) -> Result<Result<Bytes, usize>, Response> {
-    // What is over the limit is read all the same, a good deal of it: an answer to half a request looks like a broken
-    // connection.
+/// Reads a body; none is one over the limit. That is read all the same, a good deal of it: an answer to half a request
+/// looks like a broken connection.
+async fn read(body: Body) -> Result<Option<Bytes>, Problem> {
     match axum::body::to_bytes(body, 16 * RESPONSE_LIMIT).await {
-        Ok(bytes) if bytes.len() > RESPONSE_LIMIT => Ok(Err(bytes.len())),
-        Ok(bytes) => Ok(Ok(bytes)),
-        Err(e) => Err(problem(StatusCode::BAD_REQUEST, "InvalidRequest", &e.to_string())),
+        Ok(bytes) => Ok((bytes.len() <= RESPONSE_LIMIT).then_some(bytes)),
+        Err(_) => Err(GONE),
     }
 }
 
-async fn response(State(desk): State<Arc<Desk>>, Path(id): Path<String>, body: Body) -> Response {
-    let read = match read(body).await {
-        Ok(read) => read,
-        Err(problem) => return problem,
-    };
-    if let Err(problem) = desk.take(&id) {
-        return problem;
-    }
-    match read {
-        Ok(bytes) => {
-            let _ = desk.said.send(Said::Response(bytes));
-            accepted()
-        }
-        Err(_) => {
-            let _ = desk.said.send(Said::TooLarge);
-            let message = format!("Exceeded maximum allowed payload size ({RESPONSE_LIMIT} bytes).");
-            problem(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &message)
-        }
-    }
+async fn response(State(desk): State<Arc<Desk>>, Path(id): Path<String>, body: Body) -> Result<Response, Problem> {
+    let bytes = read(body).await?;
+    desk.take(&id)?;
+    let fits = bytes.is_some();
+    let _ = desk.said.send(bytes.map_or(Said::TooLarge, Said::Response));
+    if fits { Ok(accepted()) } else { Err(Problem(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge")) }
 }
 
 fn error_type(headers: &HeaderMap, body: &[u8]) -> String {
@@ -152,27 +146,24 @@ fn error_type(headers: &HeaderMap, body: &[u8]) -> String {
     header.map(str::to_owned).or_else(named).unwrap_or_else(|| "Runtime.Unknown".to_owned())
 }
 
-async fn error(State(desk): State<Arc<Desk>>, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Response {
-    let bytes = match read(body).await {
-        Ok(read) => read.unwrap_or_default(),
-        Err(problem) => return problem,
-    };
-    if let Err(problem) = desk.take(&id) {
-        return problem;
-    }
+async fn error(
+    State(desk): State<Arc<Desk>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let bytes = read(body).await?.unwrap_or_default();
+    desk.take(&id)?;
     let kind = error_type(&headers, &bytes);
     let _ = desk.said.send(Said::Error(bytes, kind));
-    accepted()
+    Ok(accepted())
 }
 
-async fn init_error(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Body) -> Response {
-    let bytes = match read(body).await {
-        Ok(read) => read.unwrap_or_default(),
-        Err(problem) => return problem,
-    };
+async fn init_error(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let bytes = read(body).await?.unwrap_or_default();
     let kind = error_type(&headers, &bytes);
     let _ = desk.said.send(Said::InitError(bytes, kind));
-    accepted()
+    Ok(accepted())
 }
 
 #[cfg(test)]
