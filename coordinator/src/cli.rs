@@ -425,7 +425,7 @@ pub(crate) struct JobArgs {
 pub(crate) enum ExecutorName {
     /// Threads of this process
     Local,
-    /// Instances of a function on AWS Lambda
+    /// A function on AWS Lambda, which infra/README.md says how to deploy
     Lambda,
 }
 
@@ -435,10 +435,13 @@ pub(crate) struct How {
     /// Where tasks run
     #[arg(long, value_enum, default_value_t = ExecutorName::Local)]
     pub(crate) executor: ExecutorName,
-    /// Threads that compute [default: one per core]
+    /// The function: its name or ARN, perhaps with a version or an alias (NAME:7) [default: $VOXMILL_FUNCTION]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
+    /// Threads that compute [default: one per core]; with lambda, instances at once [default: what AWS allows]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
-    /// Memory for the whole process, or of the function [default: 1GiB, of a function 2GiB]
+    /// Memory for the whole process [default: 1GiB]; with lambda, of an instance [default: as it is deployed]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<Bytes>,
     #[command(flatten)]

@@ -16,7 +16,7 @@ use crate::exit::Stop;
 use crate::import::{self, Raw, Reading, VoxelSize};
 use crate::progress::Progress;
 use crate::run::{self, Settings};
-use crate::table::{self, Format};
+use crate::table::{self, Format, TableFile};
 use crate::{credentials, demo, dot, export, info, pyramid, replay, report, slice, units, verify};
 
 /// Carries out a command.
@@ -28,7 +28,7 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
     match cli.command {
         Command::Demo { folder, how } => {
             let settings = Settings::of(&how)?;
-            complete(settings.threads(), demo::demo(stores, &folder, &settings))
+            complete(settings.threads(), async { demo::demo(stores, &folder, &settings.looked_up().await?).await })
         }
         Command::Import(args) => complete(run::cores(), import_file(stores, &args)),
         Command::Info { url, pick, json } => {
@@ -38,7 +38,8 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
         Command::Plan { job, how, json, dot, calibrate } => {
             let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
             let threads = if calibrate { settings.threads() } else { 1 };
-            let (planned, estimate) = complete(threads, run::priced(stores, &job, &settings, calibrate))?;
+            let (planned, estimate) =
+                complete(threads, async { run::priced(stores, &job, &settings.looked_up().await?, calibrate).await })?;
             match (json, dot) {
                 (true, _) => print_json(&report::plan_json(&planned, &estimate)),
                 (_, true) => print(&dot::stages(&planned.plan)),
@@ -47,7 +48,8 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
         }
         Command::Run { job, how, json } => {
             let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
-            let summary = complete(settings.threads(), run::run(stores, &job, &settings))?;
+            let summary =
+                complete(settings.threads(), async { run::run(stores, &job, &settings.looked_up().await?).await })?;
             if json { print_json(&summary) } else { Ok(()) }
         }
         Command::Status { output, json } => {
@@ -95,11 +97,19 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
                 (_, true) => Format::JsonLines,
                 _ => Format::Head,
             };
-            match to {
-                Some(file) => table::to_file(&file, |to| table::table(&output, &name, format, to))?,
-                None => table::table(&output, &name, format, &mut std::io::BufWriter::new(std::io::stdout().lock()))?,
-            }
-            Ok(())
+            complete(1, async {
+                match to {
+                    Some(path) => {
+                        let mut file = TableFile::create(&path)?;
+                        let written = table::table(stores, &output, &name, format, &mut file).await;
+                        file.finish(written)
+                    }
+                    None => {
+                        let mut stdout = std::io::BufWriter::new(std::io::stdout());
+                        table::table(stores, &output, &name, format, &mut stdout).await
+                    }
+                }
+            })
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

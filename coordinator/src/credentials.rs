@@ -2,6 +2,8 @@
 //! web identity, roles, the machine's own), by the SDK's own chain. The only place beside the Lambda executor that names
 //! the SDK. Nothing is looked for until the first bucket or function is used.
 
+mod http;
+
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -13,7 +15,7 @@ use pipeline::store::{AccessKey, Credentials, S3Settings, Stores};
 use pipeline::{Error, Result};
 
 /// The region of buckets and functions where nobody names one: AWS's own first.
-const REGION: &str = "us-east-1";
+pub(crate) const REGION: &str = "us-east-1";
 
 /// Stores that find AWS's settings when the first bucket is opened.
 pub(crate) fn stores() -> Stores {
@@ -24,6 +26,7 @@ pub(crate) fn stores() -> Stores {
 pub(crate) async fn aws() -> SdkConfig {
     let connect = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).build();
     aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http::Http::default())
         .timeout_config(connect)
         .retry_config(RetryConfig::standard())
         .load()

@@ -1,6 +1,7 @@
 //! Executors: where a task is carried out. One carries one attempt and brings back its answer; it neither retries nor
 //! decides what is next, which is [`dispatch`](crate::dispatch)'s.
 
+mod lambda;
 mod local;
 
 use std::sync::{Arc, OnceLock};
@@ -13,6 +14,7 @@ use pipeline::task::{Answer, Attempt};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub use lambda::{FUNCTION_VARIABLE, Function, Lambda};
 pub use local::Local;
 
 /// Carries out tasks.
@@ -32,15 +34,33 @@ pub trait Executor: Send + Sync + 'static {
 }
 
 /// What may be asked of an executor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
     /// Attempts that are worth having under way at once.
     pub in_flight: usize,
     /// Whether a second attempt of a task may be quicker than the first: not where it would run on the same threads.
     pub backups: bool,
+    /// How fast attempts may become many; none where all of them may begin at once.
+    pub ramp: Option<Ramp>,
     /// How long an attempt may take, where workers can outlive their coordinator or hang: it gets a deadline and a
     /// `not_after`, and is given up when that has passed.
     pub attempt_limit: Option<Duration>,
+}
+
+/// How fast attempts may become many.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ramp {
+    /// So many may be under way from the start.
+    pub at_once: usize,
+    /// And so many more after each second.
+    pub per_second: f64,
+}
+
+impl Ramp {
+    /// Attempts that may be under way when this time has passed.
+    pub fn after(&self, time: Duration) -> usize {
+        self.at_once + (self.per_second * time.as_secs_f64()) as usize
+    }
 }
 
 /// The moment a worker took up an attempt: before it, the attempt waits for its turn, and can't be slow.

@@ -10,6 +10,7 @@ mod lock;
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pipeline::Result;
 use pipeline::fence::{Clock, Moment};
@@ -20,7 +21,11 @@ use lock::Lock;
 
 /// An output that is held.
 #[derive(Debug)]
-pub struct Hold(How);
+pub struct Hold {
+    how: How,
+    /// Attempts that were promised and of which it is not known that they are over.
+    open: AtomicU64,
+}
 
 /// By what it is held.
 #[derive(Debug)]
@@ -40,19 +45,23 @@ impl Hold {
     /// Invalid when another process holds it, or nothing may be written there.
     pub async fn take(store: &Store, clock: Clock, tell: &(dyn Fn(&str) + Sync)) -> Result<Self> {
         if store.on_disk() {
-            return Ok(Self(How::Disk(Lock::take(Path::new(store.url()))?)));
+            return Ok(Self::by(How::Disk(Lock::take(Path::new(store.url()))?)));
         }
-        Ok(Self(How::Bucket(Box::new(Lease::take(store, clock, tell).await?))))
+        Ok(Self::by(How::Bucket(Box::new(Lease::take(store, clock, tell).await?))))
+    }
+
+    fn by(how: How) -> Self {
+        Self { how, open: AtomicU64::new(0) }
     }
 
     /// An output that nobody else knows of, as in a test, under this number.
     pub fn alone(number: u64) -> Self {
-        Self(How::Alone(number))
+        Self::by(How::Alone(number))
     }
 
     /// The number of the lease, which is higher than that of whoever held the output before; 1 on a disk.
     pub fn number(&self) -> u64 {
-        match &self.0 {
+        match &self.how {
             How::Disk(_) => 1,
             How::Bucket(lease) => lease.number(),
             How::Alone(number) => *number,
@@ -61,7 +70,7 @@ impl Hold {
 
     /// The same store, which writes and deletes only as long as the output is held.
     pub fn guard(&self, store: &Store) -> Store {
-        match &self.0 {
+        match &self.how {
             How::Disk(_) | How::Alone(_) => store.clone(),
             How::Bucket(lease) => store.guarded(lease.guard()),
         }
@@ -72,7 +81,7 @@ impl Hold {
     /// # Errors
     /// What the work failed with, or how the output was lost.
     pub async fn while_held<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        match &self.0 {
+        match &self.how {
             How::Disk(_) | How::Alone(_) => work.await,
             How::Bucket(lease) => tokio::select! {
                 lost = lease.lost() => Err(lost),
@@ -87,10 +96,17 @@ impl Hold {
     /// # Errors
     /// How the output was lost, or what the request failed with: the attempt must not be sent.
     pub async fn promise(&self, not_after: Moment) -> Result<()> {
-        match &self.0 {
-            How::Disk(_) | How::Alone(_) => Ok(()),
-            How::Bucket(lease) => lease.promise(not_after).await,
+        match &self.how {
+            How::Disk(_) | How::Alone(_) => {}
+            How::Bucket(lease) => lease.promise(not_after).await?,
         }
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// An attempt that was promised is over: its worker has answered, or never begun.
+    pub fn settled(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Carries out `work`, which deletes or takes back what a late write could spoil: in a bucket when nothing that
@@ -100,16 +116,17 @@ impl Hold {
     /// # Errors
     /// What the work failed with, how the output was lost meanwhile, or what a request failed with.
     pub async fn deleting<T>(&self, tell: &(dyn Fn(&str) + Sync), work: impl Future<Output = Result<T>>) -> Result<T> {
-        match &self.0 {
+        match &self.how {
             How::Disk(_) | How::Alone(_) => work.await,
             How::Bucket(lease) => lease.deleting(tell, work).await,
         }
     }
 
-    /// Gives the output back, so that nobody need wait for it. `settled` says that everything that was sent has been
+    /// Gives the output back, so that nobody need wait for it. `settled` says that every request of this process has been
     /// answered with success, so that nothing of it is still on its way.
     pub async fn release(self, settled: bool) {
-        match self.0 {
+        let settled = settled && self.open.load(Ordering::Relaxed) == 0;
+        match self.how {
             How::Disk(lock) => drop(lock),
             How::Alone(_) => {}
             How::Bucket(lease) => lease.release(settled).await,

@@ -39,7 +39,7 @@ use clap::Parser;
 
 /// The program: everything but the process itself.
 pub fn main() -> ExitCode {
-    keep_memory_tight();
+    pipeline::process::keep_memory_tight();
     memory::explain_when_it_is_out();
     exit::hush_broken_pipes();
     let cli = cli::Cli::parse();
@@ -55,18 +55,3 @@ pub fn main() -> ExitCode {
         }
     }
 }
-
-/// Gives every large buffer back to the system when it is freed. By default glibc keeps freed buffers of up to 32 MiB
-/// for reuse, which a projection can't foresee; blocks are few and large, so the cost is small.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn keep_memory_tight() {
-    const LARGE_BYTES: libc::c_int = 256 << 10;
-    // SAFETY: called once, before any other thread exists; both parameters are documented for `mallopt`.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
-        libc::mallopt(libc::M_ARENA_MAX, 2);
-    }
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn keep_memory_tight() {}

@@ -97,6 +97,12 @@ impl Taking<'_> {
     /// this memory.
     async fn resume(&self, stored: Plan) -> Result<Taken> {
         let store = self.store;
+        if let (Some(theirs), Some(ours)) = (&stored.code, &self.planned.plan.code)
+            && theirs != ours
+        {
+            self.progress.say("the function has changed since this run began: everything is computed again");
+            return self.start_over().await;
+        }
         if memory::project(&stored, &self.settings.resources).is_err() {
             self.deleting(publish::clean(store)).await?;
             return self.start(self.planned.plan.clone()).await;

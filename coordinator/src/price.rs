@@ -18,6 +18,7 @@ pub use calibrate::Sample;
 pub(crate) use calibrate::calibrate;
 pub use estimate::{Between, Estimate, Line};
 pub(crate) use estimate::{is_charged, requests_text, span, usd};
+pub(crate) use table::REGION;
 pub use table::{Arch, Prices};
 
 /// What a run is paid by, and how much it may cost.
@@ -25,15 +26,26 @@ pub use table::{Arch, Prices};
 pub struct Pricing {
     /// The prices.
     pub prices: Prices,
-    /// The function that tasks run on, where they don't run here.
-    pub function: Option<Function>,
+    /// Whether their region was named; else it is the function's.
+    pub region_given: bool,
+    /// What tasks run on, where they don't run here.
+    pub fleet: Option<Fleet>,
     /// No attempt is sent that could bring a run beyond it, in USD.
     pub max_usd: Option<f64>,
 }
 
-/// A function as far as its price goes.
+impl Pricing {
+    /// By the prices of where a function is, and of what it runs on.
+    pub(crate) fn of_function(self, region: &str, architecture: &str) -> Self {
+        let arch = if architecture == "arm64" { Arch::Arm } else { Arch::X86 };
+        let region = if self.region_given { self.prices.region.clone() } else { region.to_owned() };
+        Self { prices: self.prices.elsewhere(&region, arch), ..self }
+    }
+}
+
+/// The instances of a function as far as their price goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Function {
+pub struct Fleet {
     /// Memory that is paid for, in MiB.
     pub memory_mib: u64,
     /// Instances at once, at most.
@@ -45,7 +57,7 @@ pub struct Function {
 /// Memory that comes with one core, in MiB.
 const CORE_MIB: f64 = 1769.0;
 
-impl Function {
+impl Fleet {
     /// Cores it has: a share of them that goes with its memory.
     pub fn cores(&self) -> f64 {
         self.memory_mib as f64 / CORE_MIB

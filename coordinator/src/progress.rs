@@ -73,6 +73,11 @@ impl Progress {
         self.advance(1, false);
     }
 
+    /// Units of the stage are done.
+    pub fn units_done(&self, units: u64) {
+        self.advance(units, false);
+    }
+
     /// Units of the stage were done by an earlier run.
     pub fn resumed(&self, units: u64) {
         self.advance(units, true);

@@ -11,24 +11,24 @@ use pipeline::fence::{Clock, Moment};
 use pipeline::job::Job;
 use pipeline::plan::build::{self, InputImage, Wishes};
 use pipeline::plan::memory::{self, Projection, Resources};
-use pipeline::plan::{Input, MergeSettings, Plan};
+use pipeline::plan::{Input, Intensity, MergeSettings, Plan};
 use pipeline::publish::into_input::IntoInput;
 use pipeline::publish::{self, Manifest};
 use pipeline::sources::{Sources, name_of};
 use pipeline::state::State;
 use pipeline::store::{Store, Stores};
 use pipeline::task::Worker;
-use pipeline::{Error, Kind, Result, layout};
+use pipeline::{Error, Kind, Result, layout, wire};
 use tokio::sync::OnceCell;
 
 use crate::cli::{ExecutorName, How, PriceArgs};
 use crate::dispatch::{self, Dispatch};
-use crate::executor::{Executor, Local};
+use crate::executor::{self, Executor, Function, Lambda, Local};
 use crate::exit::Stop;
 use crate::hold::Hold;
 use crate::machine;
 use crate::output::{Taken, Taking};
-use crate::price::{Budget, Estimate, Function, Prices, Pricing, calibrate, is_charged};
+use crate::price::{self, Budget, Estimate, Fleet, Prices, Pricing, calibrate, is_charged};
 use crate::progress::Progress;
 use crate::report::{self, Summary};
 use pipeline::step::PerAxis;
@@ -36,8 +36,10 @@ use pipeline::step::PerAxis;
 /// How to run, parsed.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Memory and threads.
+    /// Memory and threads, of one worker.
     pub resources: Resources,
+    /// Where tasks run.
+    pub place: Place,
     /// Blocks and segments that were asked for; `block` is resolved when the image is known.
     pub block: Option<PerAxis<usize>>,
     /// Units of a segment.
@@ -58,6 +60,30 @@ pub struct Settings {
     pub quiet: bool,
 }
 
+/// Where tasks run.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// In this process.
+    Local,
+    /// In instances of a function.
+    Lambda {
+        /// The function's name, where one was named.
+        name: Option<String>,
+        /// Instances at once, where a number was given.
+        workers: Option<usize>,
+        /// Whether the memory was given.
+        memory: bool,
+        /// The function, once it has been looked up.
+        function: Option<Arc<Function>>,
+    },
+}
+
+/// Memory of a function that has not been deployed yet.
+const FUNCTION_MEMORY: u64 = 2048 << 20;
+
+/// Memory of this process, where none is given.
+const MEMORY: u64 = 1 << 30;
+
 /// Cores of this machine.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -72,36 +98,25 @@ pub(crate) fn wall_clock() -> Clock {
 }
 
 /// What the flags say of the price.
-fn pricing(how: &How) -> Result<Pricing> {
-    /// Instances that are asked for where nobody says how many.
-    const INSTANCES: usize = 16;
-    /// Memory of a function where nobody says how much.
-    const FUNCTION_BYTES: u64 = 2 << 30;
-    /// As long as Lambda lets an attempt take.
-    const TIMEOUT: Duration = Duration::from_secs(15 * 60);
-    let PriceArgs { max_usd, price_region, prices: by_hand, price_arch } = &how.price;
+fn pricing(flags: &PriceArgs) -> Result<Pricing> {
+    let PriceArgs { max_usd, price_region, prices: by_hand, price_arch } = flags;
     if max_usd.is_some_and(|usd| !usd.is_finite() || usd < 0.0) {
         return Err(Error::invalid("--max-usd is an amount of USD, as in 2.50"));
     }
     let mut prices = match (price_region, std::env::var("AWS_REGION")) {
         (Some(region), _) => Prices::of(region, *price_arch)?,
-        (None, Ok(region)) => Prices::of(&region, *price_arch).or_else(|_| Prices::of("us-east-1", *price_arch))?,
-        (None, Err(_)) => Prices::of("us-east-1", *price_arch)?,
+        (None, Ok(region)) => Prices::of(&region, *price_arch).or_else(|_| Prices::of(price::REGION, *price_arch))?,
+        (None, Err(_)) => Prices::of(price::REGION, *price_arch)?,
     };
     by_hand.iter().try_for_each(|text| prices.set(text))?;
-    let function = (how.executor == ExecutorName::Lambda).then(|| Function {
-        memory_mib: how.memory.map_or(FUNCTION_BYTES, |bytes| bytes.0) >> 20,
-        instances: how.workers.unwrap_or(INSTANCES) as u64,
-        timeout: TIMEOUT,
-    });
-    Ok(Pricing { prices, function, max_usd: *max_usd })
+    Ok(Pricing { prices, region_given: price_region.is_some(), fleet: None, max_usd: *max_usd })
 }
 
 impl Settings {
     /// What the flags mean.
     pub(crate) fn of(how: &How) -> Result<Self> {
-        let threads = how.workers.unwrap_or_else(cores);
-        if threads == 0 || how.segment == Some(0) || how.range_rows == 0 || how.merge_fanout < 2 {
+        let on_lambda = how.executor == ExecutorName::Lambda;
+        if how.workers == Some(0) || how.segment == Some(0) || how.range_rows == 0 || how.merge_fanout < 2 {
             return Err(Error::invalid(
                 "--workers, --segment and --range-rows are at least 1, --merge-fanout at least 2",
             ));
@@ -112,17 +127,23 @@ impl Settings {
             return Err(Error::invalid("--block: a block has at least one voxel along each axis"));
         }
         let merge_bytes = how.merge_memory.map(|bytes| bytes.0);
-        let price = pricing(how)?;
-        let memory_bytes = how.memory.map_or(1 << 30, |bytes| bytes.0);
-        // A function has as many cores as go with its memory, and the last may be a part of one.
-        let (memory_bytes, threads) = match price.function {
-            Some(function) => (function.memory_mib << 20, function.cores().ceil() as usize),
-            None => (memory_bytes, threads),
-        };
         let merge = MergeSettings { fanout: how.merge_fanout, range_rows: how.range_rows, ..MergeSettings::default() };
+        let memory = how.memory.map(|bytes| bytes.0);
+        let (place, resources) = if on_lambda {
+            let variable = || std::env::var(executor::FUNCTION_VARIABLE).ok().filter(|name| !name.is_empty());
+            let name = how.function.clone().or_else(variable);
+            let place = Place::Lambda { name, workers: how.workers, memory: memory.is_some(), function: None };
+            (place, Resources { merge_bytes, ..wire::resources(memory.unwrap_or(FUNCTION_MEMORY) >> 20) })
+        } else if how.function.is_some() {
+            return Err(Error::invalid("--function names what --executor lambda calls").hint("add --executor lambda"));
+        } else {
+            let (memory_bytes, threads) = (memory.unwrap_or(MEMORY), how.workers.unwrap_or_else(cores));
+            (Place::Local, Resources { memory_bytes, threads, merge_bytes })
+        };
         Ok(Self {
-            resources: Resources { memory_bytes, threads, merge_bytes },
-            price,
+            resources,
+            place,
+            price: pricing(&how.price)?,
             block,
             segment: how.segment,
             merge,
@@ -134,11 +155,81 @@ impl Settings {
         })
     }
 
-    /// Threads that compute.
+    /// Threads that this process needs.
     pub fn threads(&self) -> usize {
-        self.resources.threads
+        match self.place {
+            Place::Local => self.resources.threads,
+            Place::Lambda { .. } => cores(),
+        }
+    }
+
+    /// The same, with the function looked up, where one is named.
+    ///
+    /// # Errors
+    /// See [`Function::find`]; Invalid when it has less memory than was given.
+    pub async fn looked_up(self) -> Result<Self> {
+        let Place::Lambda { name: Some(name), workers, memory, .. } = &self.place else { return Ok(self) };
+        let function = Function::find(name).await?;
+        let found = Resources { merge_bytes: self.resources.merge_bytes, ..function.resources() };
+        if *memory && self.resources.memory_bytes > found.memory_bytes {
+            return Err(Error::invalid(format!("--memory is more than the {} MiB of {function}", function.memory_mib))
+                .hint("leave --memory out, or deploy the function with a larger MemorySize"));
+        }
+        let resources = if *memory { self.resources } else { found };
+        let place = Place::Lambda {
+            name: Some(name.clone()),
+            workers: *workers,
+            memory: *memory,
+            function: Some(Arc::new(function)),
+        };
+        Ok(Self { resources, place, ..self })
+    }
+
+    /// Workers that run side by side, each with the resources of one.
+    fn workers(&self) -> usize {
+        match &self.place {
+            Place::Local => 1,
+            Place::Lambda { workers, function, .. } => {
+                let most = function.as_ref().map_or(UNKNOWN_WORKERS, |function| function.at_once);
+                workers.map_or(most, |wanted| wanted.min(most))
+            }
+        }
+    }
+
+    /// What the run is paid by.
+    fn pricing(&self) -> Pricing {
+        /// As long as Lambda lets an attempt take, where nothing is known of the function.
+        const TIMEOUT: Duration = Duration::from_secs(15 * 60);
+        let mut pricing = self.price.clone();
+        if let Place::Lambda { function, .. } = &self.place {
+            let (memory_mib, timeout) = match function {
+                Some(function) => {
+                    pricing = pricing.of_function(&function.region, &function.architecture);
+                    (function.memory_mib, function.timeout)
+                }
+                None => (FUNCTION_MEMORY >> 20, TIMEOUT),
+            };
+            pricing.fleet = Some(Fleet { memory_mib, instances: self.workers() as u64, timeout });
+        }
+        pricing
+    }
+
+    /// The function that runs tasks, if it is one that does.
+    ///
+    /// # Errors
+    /// Invalid when it is to be a function and none is named.
+    fn function(&self) -> Result<Option<&Arc<Function>>> {
+        match &self.place {
+            Place::Local => Ok(None),
+            Place::Lambda { function: Some(function), .. } => Ok(Some(function)),
+            Place::Lambda { .. } => Err(Error::invalid("--executor lambda calls a function, and none is named")
+                .hint("name it with --function or VOXMILL_FUNCTION; infra/README.md says how to deploy it")),
+        }
     }
 }
+
+/// Instances that are planned for where nothing is known of the function.
+const UNKNOWN_WORKERS: usize = 100;
 
 /// A job that has met its input.
 pub struct Planned {
@@ -197,9 +288,10 @@ pub async fn planned(stores: &Stores, job: &Job, settings: &Settings) -> Result<
         block: block.map_err(|e| e.at("--block"))?,
         segment: settings.segment,
         merge: settings.merge,
-        charged: settings.price.function.is_some()
+        charged: settings.pricing().fleet.is_some()
             || [image.input.url.as_str(), output.url()].iter().any(|url| is_charged(url)),
-        processes: settings.price.function.map_or(1, |function| function.instances as usize),
+        workers: Some(settings.workers()),
+        code: settings.function().ok().flatten().map(|function| function.code_sha256.clone()),
         earlier: None,
     };
     let plan = build::plan(job, &image, &wishes, &settings.resources)?;
@@ -218,7 +310,7 @@ pub async fn priced(stores: &Stores, job: &Job, settings: &Settings, sample: boo
         false => None,
     };
     let Planned { plan, projection, output, .. } = &planned;
-    let estimate = Estimate::of(plan, projection, output.url(), &settings.price, sample.as_ref());
+    let estimate = Estimate::of(plan, projection, output.url(), &settings.pricing(), sample.as_ref());
     Ok((planned, estimate))
 }
 
@@ -341,12 +433,12 @@ pub(crate) async fn until_interrupted<T, E: Into<Stop>>(
 /// The output's hold is put into `held`, so that it is given back however this ends.
 async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &OnceCell<Hold>) -> Result<Summary, Stop> {
     let started = Instant::now();
-    if settings.price.function.is_some() {
-        return Err(Error::invalid("--executor lambda runs nothing yet; `voxmill plan` says what it would cost").into());
-    }
     let progress = Arc::new(Progress::new(settings.quiet));
+    let function = settings.function()?;
     let mut planned = planned(stores, job, settings).await?;
-    machine::check_room(&planned.projection)?;
+    if function.is_none() {
+        machine::check_room(&planned.projection)?;
+    }
     let beside = match settings.into_input {
         true => {
             let folder = planned.output.parent().map_or_else(|| "labels".into(), |(_, name)| name);
@@ -359,6 +451,19 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
     let hold = held.get_or_try_init(|| Hold::take(&store, wall_clock(), &tell)).await?;
     let store = hold.guard(&store);
     store.probe().await?;
+    let clock = wall_clock();
+    let lambda = function.map(|function| {
+        let run = format!("{:x}-{:x}", clock.now().0, std::process::id());
+        Lambda::new(Arc::clone(function), store.url(), run, settings.workers(), Arc::clone(&progress))
+    });
+    if let (Some(lambda), Some(function)) = (&lambda, function) {
+        lambda.check(reads(&planned.plan)).await?;
+        if function.is_latest() {
+            progress.say(&format!(
+                "warning: {function} is no published version: deploying another changes it under the run"
+            ));
+        }
+    }
     // Before anything is read: what changes from here on is noticed.
     let now = Sources::open(stores, &planned.plan).await?.versions().await?;
     planned.plan.contents = now.as_ref().map(name_of);
@@ -378,15 +483,21 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
         }
     };
     let projection = memory::project(&plan, &settings.resources)?;
-    let worker = Worker::open(stores, store.clone(), Arc::clone(&plan), &settings.resources, wall_clock()).await?;
-    let sources = worker.sources().clone();
-    let estimate = Estimate::of(&plan, &projection, store.url(), &settings.price, None);
-    let budget = Budget::new(&settings.price, &plan, &projection, &[store.clone(), sources.input.store().clone()]);
+    let (executor, sources): (Arc<dyn Executor>, Sources) = match lambda {
+        Some(lambda) => (Arc::new(lambda), Sources::open(stores, &plan).await?),
+        None => {
+            let worker =
+                Worker::open(stores, store.clone(), Arc::clone(&plan), &settings.resources, clock.clone()).await?;
+            let sources = worker.sources().clone();
+            (Arc::new(Local::new(worker, Arc::clone(&progress))), sources)
+        }
+    };
+    let pricing = settings.pricing();
+    let estimate = Estimate::of(&plan, &projection, store.url(), &pricing, None);
+    let budget = Budget::new(&pricing, &plan, &projection, &[store.clone(), sources.input.store().clone()]);
     if estimate.is_charged() {
-        progress.say(&estimate.in_a_line(settings.price.max_usd));
+        progress.say(&estimate.in_a_line(pricing.max_usd));
     }
-    let executor: Arc<dyn Executor> = Arc::new(Local::new(worker, Arc::clone(&progress)));
-    let clock = wall_clock();
     let dispatch = Dispatch {
         plan: &plan,
         store: &store,
@@ -437,6 +548,16 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
     put_beside(beside.as_ref(), &store, &manifest, &progress).await?;
     progress.say(&summary.to_string());
     Ok(summary)
+}
+
+/// The arrays that workers read.
+fn reads(plan: &Plan) -> Vec<String> {
+    let intensity = match &plan.intensity {
+        Intensity::Other(other) => Some(&other.url),
+        Intensity::Image(_) => None,
+    };
+    let mask = plan.mask.as_ref().map(|mask| &mask.url);
+    std::iter::once(&plan.input.url).chain(mask).chain(intensity).cloned().collect()
 }
 
 /// Copies the labels of a finished run into its input, where that was asked for.

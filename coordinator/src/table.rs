@@ -1,12 +1,16 @@
 //! `voxmill table`: the object table of a run as text, a row at a time.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use bytes::Bytes;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
 use parquet::record::{Field, Row};
+use pipeline::store::{Store, Stores};
 use pipeline::{Error, Result, layout};
+use tokio::runtime::Handle;
 
 use crate::units;
 
@@ -28,11 +32,19 @@ pub enum Format {
 ///
 /// # Errors
 /// Invalid when there is no such table. Data when it is damaged. Unavailable when it can't be written on.
-pub fn table(output: &str, name: &str, format: Format, to: &mut dyn Write) -> Result<()> {
-    let path = find(output, name)?;
-    let unreadable = |e: &dyn std::fmt::Display| Error::data(format!("{} can't be read: {e}", path.display()));
-    let file = File::open(&path).map_err(|e| Error::invalid(format!("{} can't be read: {e}", path.display())))?;
-    let reader = SerializedFileReader::new(file).map_err(|e| unreadable(&e))?;
+pub async fn table(stores: &Stores, output: &str, name: &str, format: Format, to: &mut dyn Write) -> Result<()> {
+    let (store, key) = find(stores, output, name).await?;
+    let url = store.display(&key);
+    let size = store.size(&key).await?;
+    let size = size.ok_or_else(|| Error::unavailable(format!("{url} was there, and is gone")))?;
+    let object = Object { store, key, size };
+    // Parquet is read by a library that blocks, and asks the object for its parts.
+    tokio::task::block_in_place(|| write(object, &url, format, to))
+}
+
+fn write(object: Object, url: &str, format: Format, to: &mut dyn Write) -> Result<()> {
+    let unreadable = |e: &dyn std::fmt::Display| Error::data(format!("{url} can't be read: {e}"));
+    let reader = SerializedFileReader::new(object).map_err(|e| unreadable(&e))?;
     let schema = reader.metadata().file_metadata().schema();
     let columns: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
     let total = reader.metadata().file_metadata().num_rows();
@@ -61,52 +73,135 @@ pub fn table(output: &str, name: &str, format: Format, to: &mut dyn Write) -> Re
     }
 }
 
-/// A writer to the file `path` under a temporary name, and the function that gives it its own.
-///
-/// # Errors
-/// Invalid when the file can't be made.
-pub fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let partial = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let unwritable = |e: std::io::Error| Error::invalid(format!("{} can't be written: {e}", path.display()));
-    let mut file = BufWriter::new(File::create(&partial).map_err(unwritable)?);
-    let done = write(&mut file).and_then(|()| {
-        file.flush().map_err(unwritable)?;
-        std::fs::rename(&partial, path).map_err(unwritable)
-    });
-    if done.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    done
+/// Where a table is written: a file under a temporary name, which [`TableFile::finish`] gives its own.
+pub struct TableFile {
+    path: PathBuf,
+    partial: PathBuf,
+    file: BufWriter<File>,
 }
 
-/// The file that holds a table.
-fn find(output: &str, name: &str) -> Result<PathBuf> {
-    if output.contains("://") && !output.starts_with("file://") {
-        return Err(Error::invalid(format!("{output} is not on a disk, and a table is read from one"))
-            .hint("copy the .parquet file here first"));
+impl TableFile {
+    /// Begins to write the file `path`.
+    ///
+    /// # Errors
+    /// Invalid when the file can't be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let partial = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        let file = File::create(&partial).map_err(|e| unwritable(path, &e))?;
+        Ok(Self { path: path.to_owned(), partial, file: BufWriter::new(file) })
     }
-    let given = PathBuf::from(output.strip_prefix("file://").unwrap_or(output));
-    if given.is_file() {
-        return Ok(given);
+
+    /// Ends it: whole, or not at all when `written` says that it failed.
+    ///
+    /// # Errors
+    /// What the writing failed with, and Invalid when the file can't be put in its place.
+    pub fn finish(mut self, written: Result<()>) -> Result<()> {
+        let done = written.and_then(|()| {
+            let placed = self.file.flush().and_then(|()| std::fs::rename(&self.partial, &self.path));
+            placed.map_err(|e| unwritable(&self.path, &e))
+        });
+        if done.is_err() {
+            let _ = std::fs::remove_file(&self.partial);
+        }
+        done
     }
-    let file = if name == "objects" { layout::OBJECTS.to_owned() } else { format!("{name}.parquet") };
-    let path = given.join(&file);
-    if path.is_file() {
-        return Ok(path);
+}
+
+impl Write for TableFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
     }
-    let mut there: Vec<String> = std::fs::read_dir(&given)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".parquet").map(str::to_owned))
-        .collect();
-    there.sort();
-    let error = Error::invalid(format!("there is no table {file} in {output}"));
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Error {
+    Error::invalid(format!("{} can't be written: {error}", path.display()))
+}
+
+/// The object that holds a table.
+async fn find(stores: &Stores, output: &str, name: &str) -> Result<(Store, String)> {
+    let store = stores.open(output).await?;
+    if store.is_object().await?
+        && let Some(found) = store.parent()
+    {
+        return Ok(found);
+    }
+    let key = if name == "objects" { layout::OBJECTS.to_owned() } else { format!("{name}.parquet") };
+    if store.exists(&key).await? {
+        return Ok((store, key));
+    }
+    let error = Error::invalid(format!("there is no table {key} in {output}"));
+    let objects = if store.can_list() { store.children("").await?.objects } else { Vec::new() };
+    let there: Vec<&str> = objects.iter().filter_map(|object| object.strip_suffix(".parquet")).collect();
     Err(match there.is_empty() {
         true => error.hint("a job with a label or objects step leaves one, when it is finished: voxmill status"),
         false => error.hint(format!("there is --name {}", there.join(", --name "))),
     })
+}
+
+/// An object that is read in parts, on a thread of the runtime that may block.
+#[derive(Clone)]
+struct Object {
+    store: Store,
+    key: String,
+    size: u64,
+}
+
+/// What is asked for at once where nobody says how much it will be.
+const READ_AHEAD_BYTES: u64 = 256 << 10;
+
+impl Object {
+    fn read(&self, start: u64, length: u64) -> parquet::errors::Result<Bytes> {
+        let end = self.size.min(start.saturating_add(length));
+        let read = Handle::current().block_on(self.store.get_range(&self.key, start..end));
+        match read {
+            Ok(Some(object)) => Ok(object.bytes),
+            Ok(None) => Err(ParquetError::General("it is gone".into())),
+            Err(error) => Err(ParquetError::External(error.into())),
+        }
+    }
+}
+
+impl Length for Object {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for Object {
+    type T = Ahead;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Ahead> {
+        Ok(Ahead { object: self.clone(), at: start, read: Bytes::new() })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let bytes = self.read(start, length as u64)?;
+        if bytes.len() == length { Ok(bytes) } else { Err(ParquetError::EOF("it ends too early".into())) }
+    }
+}
+
+/// Reads on from somewhere in an object.
+struct Ahead {
+    object: Object,
+    at: u64,
+    read: Bytes,
+}
+
+impl Read for Ahead {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        if self.read.is_empty() {
+            self.read = self.object.read(self.at, READ_AHEAD_BYTES).map_err(std::io::Error::other)?;
+            self.at += self.read.len() as u64;
+        }
+        let now = self.read.split_to(to.len().min(self.read.len()));
+        to[..now.len()].copy_from_slice(&now);
+        Ok(now.len())
+    }
 }
 
 fn written(outcome: std::io::Result<()>) -> Result<()> {

@@ -30,42 +30,58 @@ pub struct Error {
     /// What would help, where something would: a flag, a key, a command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Unavailable because too much was asked at once: asking for less at a time helps.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub throttled: bool,
+    /// Unavailable because too much was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled: Option<Throttled>,
+}
+
+/// What there was too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Throttled {
+    /// At once: fewer at a time help.
+    AtOnce,
+    /// In a second: a pause helps.
+    TooFast,
 }
 
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, throttled: false }
+    /// An error of a kind.
+    pub fn of(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, throttled: None }
     }
 
     /// The request can't be carried out as it stands.
     pub fn invalid(message: impl Into<String>) -> Self {
-        Self::new(Kind::Invalid, message)
+        Self::of(Kind::Invalid, message)
     }
 
     /// The store or the function can't do it now.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(Kind::Unavailable, message)
+        Self::of(Kind::Unavailable, message)
     }
 
     /// The store or the function can't do so much at once.
     pub fn throttled(message: impl Into<String>) -> Self {
-        Self { throttled: true, ..Self::unavailable(message) }
+        Self { throttled: Some(Throttled::AtOnce), ..Self::unavailable(message) }
+    }
+
+    /// The store or the function can't do so much in so short a time.
+    pub fn too_fast(message: impl Into<String>) -> Self {
+        Self { throttled: Some(Throttled::TooFast), ..Self::unavailable(message) }
     }
 
     /// The data can't be what it claims to be.
     pub fn data(message: impl Into<String>) -> Self {
-        Self::new(Kind::Data, message)
+        Self::of(Kind::Data, message)
     }
 
     /// voxmill broke a promise of its own.
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(Kind::Internal, message)
+        Self::of(Kind::Internal, message)
     }
 
     /// Adds what would help.

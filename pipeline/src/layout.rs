@@ -30,6 +30,8 @@ pub const LEASES: &str = ".voxmill/leases";
 pub const PROBE: &str = ".voxmill/probe";
 /// What the probe writes.
 pub const PROBE_OBJECT: &str = ".voxmill/probe/object";
+/// What is never there: a store that can't say so is not to be trusted.
+pub const MISSING: &str = ".voxmill-surely-missing";
 /// All receipts.
 pub const RECEIPTS: &str = ".voxmill/receipts";
 /// All states.
@@ -60,6 +62,11 @@ pub const RUN_REPORT: &str = "run.json";
 /// The receipts of a stage.
 pub fn receipts(stage: &str) -> String {
     format!("{RECEIPTS}/{stage}")
+}
+
+/// What a worker of that name writes to see whether it may.
+pub fn probe_of(worker: &str) -> String {
+    format!("{PROBE}/{worker}")
 }
 
 /// The lease of a number.

@@ -21,6 +21,7 @@ pub mod lease;
 mod map;
 pub mod op;
 pub mod plan;
+pub mod process;
 pub mod publish;
 pub mod pyramid;
 mod record;
@@ -34,5 +35,6 @@ pub mod step;
 pub mod store;
 pub mod task;
 pub mod verify;
+pub mod wire;
 
-pub use error::{Error, Kind, Result};
+pub use error::{Error, Kind, Result, Throttled};

@@ -85,6 +85,10 @@ pub struct Plan {
     /// Names the versions of all objects of what is read, as they were when the run began; none where they can't be listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contents: Option<String>,
+    /// Names the code that carries it out, where that is not the program that planned it: receipts of other code are not
+    /// its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// What runs, in order.
     pub stages: Vec<Stage>,
 }

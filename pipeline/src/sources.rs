@@ -9,7 +9,7 @@ use crate::Result;
 use crate::array::{Array, METADATA_KEYS};
 use crate::map::{self, Beside};
 use crate::plan::{Input, Intensity, Pass, Plan};
-use crate::store::{Stores, Version};
+use crate::store::{Requests, Stores, Version};
 
 /// Versions of objects, by key. Arrays have keys in common, so those of a mask or of intensities begin with that word.
 pub type Versions = BTreeMap<String, Version>;
@@ -62,6 +62,11 @@ impl Sources {
         let mask = self.mask.iter().map(|array| (Role::Mask, array));
         let intensity = self.intensity.iter().map(|array| (Role::Intensity, array));
         std::iter::once((Role::Input, &self.input)).chain(mask).chain(intensity)
+    }
+
+    /// What has been asked of the stores they are in.
+    pub fn requests(&self) -> Requests {
+        self.all().map(|(_, array)| array.store().requests()).fold(Requests::default(), Requests::plus)
     }
 
     /// Every object of theirs with the version it has now; `None` where a store can't list, as on a web server.

@@ -143,6 +143,29 @@ pub struct Requests {
     pub bytes_out: u64,
 }
 
+impl Requests {
+    /// These and those.
+    pub fn plus(self, other: Self) -> Self {
+        self.with(other, u64::wrapping_add)
+    }
+
+    /// These without those, which were counted earlier.
+    pub fn minus(self, earlier: Self) -> Self {
+        self.with(earlier, u64::saturating_sub)
+    }
+
+    fn with(self, other: Self, of: fn(u64, u64) -> u64) -> Self {
+        Self {
+            gets: of(self.gets, other.gets),
+            puts: of(self.puts, other.puts),
+            lists: of(self.lists, other.lists),
+            deletes: of(self.deletes, other.deletes),
+            bytes_in: of(self.bytes_in, other.bytes_in),
+            bytes_out: of(self.bytes_out, other.bytes_out),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counters {
     gets: AtomicU64,

@@ -10,7 +10,7 @@ use futures::future::{Either, select};
 use pipeline::fence::Moment;
 use pipeline::state::State;
 use pipeline::task::{Answer, Attempt, Receipt, Task, TaskName};
-use pipeline::{Error, Kind, Result};
+use pipeline::{Error, Kind, Result, Throttled};
 use tokio::sync::Semaphore;
 
 use super::Dispatch;
@@ -47,7 +47,7 @@ impl<'a> Carrier<'a> {
         Self {
             with,
             terms,
-            window: Window::new(terms.in_flight),
+            window: Window::new(terms.in_flight, terms.ramp),
             backups: Semaphore::new((terms.in_flight / 4).max(1)),
             jitter: Jitter::new(with.seed),
         }
@@ -136,7 +136,7 @@ impl<'a> Carrier<'a> {
         let answer = self.send(task, began, count).await;
         match &answer {
             Ok(_) => permit.went_well(),
-            Err(error) if error.throttled => permit.was_throttled(),
+            Err(error) if error.throttled == Some(Throttled::AtOnce) => permit.was_throttled(),
             Err(_) => {}
         }
         answer
@@ -174,7 +174,12 @@ impl<'a> Carrier<'a> {
                 }
             },
         };
-        entered.ended(task, &used);
+        let refused = answer.as_ref().is_err_and(|error| error.throttled.is_some());
+        // What was answered writes nothing more; of what was not, nobody knows.
+        if answer.is_ok() || refused || used.get().is_some() {
+            hold.settled();
+        }
+        entered.ended(task, &used, refused);
         answer
     }
 

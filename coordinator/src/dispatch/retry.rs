@@ -37,7 +37,7 @@ impl Tries {
     pub(super) fn again(&mut self, error: &Error, jitter: &Jitter) -> Option<Duration> {
         let (rule, failed) = match error.kind {
             // Too much at once passes when less is asked for, which it is by then.
-            Kind::Unavailable if error.throttled => (THROTTLED, &mut self.throttled),
+            Kind::Unavailable if error.throttled.is_some() => (THROTTLED, &mut self.throttled),
             Kind::Unavailable => (UNAVAILABLE, &mut self.unavailable),
             Kind::Internal => (INTERNAL, &mut self.internal),
             Kind::Invalid | Kind::Data => return None,

@@ -3,6 +3,7 @@
 //! so an hour of hanging takes no time at all; the seed of the pauses is [`scripted::SEED`].
 
 mod scripted;
+mod spending;
 
 use pipeline::Kind;
 
@@ -11,10 +12,11 @@ use crate::executor::Terms;
 use scripted::{Act, Bench, END};
 
 /// A function: many at once, each for fifteen minutes at most.
-const FUNCTION: Terms = Terms { in_flight: 8, backups: true, attempt_limit: Some(Duration::from_secs(900)) };
+const FUNCTION: Terms =
+    Terms { in_flight: 8, backups: true, attempt_limit: Some(Duration::from_secs(900)), ramp: None };
 
 /// Threads of this process.
-const THREADS: Terms = Terms { in_flight: 2, backups: false, attempt_limit: None };
+const THREADS: Terms = Terms { in_flight: 2, backups: false, attempt_limit: None, ramp: None };
 
 /// One after the other.
 const ONE: Terms = Terms { in_flight: 1, ..THREADS };
@@ -161,7 +163,7 @@ async fn throttling_narrows_the_window_until_it_is_over() {
         progress: &Progress::new(true),
         clock: &Clock::new(|| pipeline::fence::Moment(0)),
         hold: &Hold::alone(1),
-        budget: &crate::price::Budget::unlimited(),
+        budget: &Budget::unlimited(),
         failures_most: 0,
         seed: scripted::SEED,
     };

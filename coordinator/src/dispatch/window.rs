@@ -2,8 +2,12 @@
 //! function says that it is too much.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::executor::Ramp;
 
 /// Lets attempts through, a changing number at a time.
 #[derive(Debug)]
@@ -11,7 +15,12 @@ pub(super) struct Window {
     inner: Mutex<Inner>,
     /// There may be room for one more.
     freed: Notify,
+    ramp: Option<Ramp>,
+    began: Instant,
 }
+
+/// How often a window is looked at that widens with time.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 struct Inner {
@@ -24,10 +33,15 @@ struct Inner {
 }
 
 impl Window {
-    /// Lets up to `most` through, until that is found to be too many.
-    pub(super) fn new(most: usize) -> Self {
+    /// Lets up to `most` through, until that is found to be too many, and no more than `ramp` allows yet.
+    pub(super) fn new(most: usize, ramp: Option<Ramp>) -> Self {
         let most = most.max(1) as f64;
-        Self { inner: Mutex::new(Inner { limit: most, most, under_way: 0, halved: 0 }), freed: Notify::new() }
+        Self {
+            inner: Mutex::new(Inner { limit: most, most, under_way: 0, halved: 0 }),
+            freed: Notify::new(),
+            ramp,
+            began: Instant::now(),
+        }
     }
 
     /// Waits for room.
@@ -39,13 +53,17 @@ impl Window {
                 self.freed.notify_one();
                 return Permit { window: self, halved };
             }
-            freed.await;
+            match self.ramp {
+                Some(_) => drop(tokio::time::timeout(LOOK_EVERY, freed).await),
+                None => freed.await,
+            }
         }
     }
 
     fn try_enter(&self) -> Option<u64> {
         let mut inner = self.lock();
-        let has_room = inner.under_way < inner.limit as usize;
+        let yet = self.ramp.map_or(usize::MAX, |ramp| ramp.after(self.began.elapsed()));
+        let has_room = inner.under_way < yet.min(inner.limit as usize);
         inner.under_way += usize::from(has_room);
         has_room.then_some(inner.halved)
     }
@@ -97,9 +115,22 @@ impl Drop for Permit<'_> {
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn widens_with_time() {
+        let window = Window::new(25, Some(Ramp { at_once: 10, per_second: 2.0 }));
+        let mut inside = Vec::new();
+        for (seconds, room) in [(0, 10), (1, 12), (5, 20), (60, 25)] {
+            tokio::time::advance(Duration::from_secs(seconds) - window.began.elapsed()).await;
+            while window.lock().under_way < room {
+                inside.push(window.enter().await);
+            }
+            assert!(window.try_enter().is_none(), "after {seconds} s");
+        }
+    }
+
     #[tokio::test]
     async fn halves_once_a_round_and_regrows() {
-        let window = Window::new(16);
+        let window = Window::new(16, None);
         let mut round = Vec::new();
         for _ in 0..16 {
             round.push(window.enter().await);

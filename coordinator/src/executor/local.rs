@@ -32,6 +32,6 @@ impl Executor for Local {
     /// The units of one segment run side by side already; a second segment fills in where the first runs out. A worker
     /// here ends with the process, so nothing needs to be given up or kept out.
     fn terms(&self) -> Terms {
-        Terms { in_flight: 2, backups: false, attempt_limit: None }
+        Terms { in_flight: 2, backups: false, attempt_limit: None, ramp: None }
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::estimate::{is_charged, usd};
-use super::{Function, Prices, Pricing};
+use super::{Fleet, Prices, Pricing};
 use crate::executor::{Usage, Used};
 
 /// Requests that an attempt makes in a second, at most: so many are under way at once, and none takes less time.
@@ -62,7 +62,7 @@ pub struct Took {
 pub struct Budget {
     limit: Option<f64>,
     prices: Prices,
-    function: Option<Function>,
+    fleet: Option<Fleet>,
     /// Stores whose requests this process pays for.
     counted: Vec<Store>,
     /// What a unit of each stage asks for at its worst, and its decision, in USD.
@@ -91,7 +91,7 @@ impl Budget {
         Self {
             limit: None,
             prices: Prices::default(),
-            function: None,
+            fleet: None,
             counted: Vec::new(),
             worst: Vec::new(),
             end: 0.0,
@@ -102,13 +102,13 @@ impl Budget {
 
     /// The account of a run of this plan. `stores` are those that this process asks, workers within it included.
     pub fn new(pricing: &Pricing, plan: &Plan, projection: &Projection, stores: &[Store]) -> Self {
-        let Pricing { prices, function, max_usd } = pricing.clone();
-        let terms = Terms { processes: function.map_or(1, |f| f.instances), objects: Objects::Any };
+        let Pricing { prices, fleet, max_usd, .. } = pricing.clone();
+        let terms = Terms { processes: fleet.map_or(1, |f| f.instances), objects: Objects::Any };
         let asked = PlanRequests::of(plan, projection, terms);
         let cost = |asked: &Asked| {
             let most = asked.gets.high.saturating_add(asked.puts.high).saturating_add(asked.lists.high);
             // In its time an attempt can make so many and no more.
-            let may = function.map_or(u64::MAX, |f| f.timeout.as_secs().saturating_mul(REQUESTS_PER_SECOND));
+            let may = fleet.map_or(u64::MAX, |f| f.timeout.as_secs().saturating_mul(REQUESTS_PER_SECOND));
             let share = (may as f64 / most.max(1) as f64).min(1.0);
             let (gets, others) = (asked.gets.high as f64, asked.puts.high.saturating_add(asked.lists.high) as f64);
             share * (gets * prices.get + others * prices.put)
@@ -127,7 +127,7 @@ impl Budget {
         let worst = worst.collect();
         let end = cost(&of(asked.end, writes));
         let counted = stores.iter().filter(|store| is_charged(store.url())).cloned().collect();
-        Self { limit: max_usd, prices, function, counted, worst, end, inner: Mutex::default(), freed: Notify::new() }
+        Self { limit: max_usd, prices, fleet, counted, worst, end, inner: Mutex::default(), freed: Notify::new() }
     }
 
     /// Lets an attempt pass when there is room for it.
@@ -202,9 +202,9 @@ impl Budget {
     }
 
     fn worst_of(&self, task: Task) -> f64 {
-        let time = self.function.map_or(0.0, |function| {
-            let ms = function.timeout.as_millis() as u64;
-            function.gb_seconds(ms) * self.prices.gb_second + self.prices.invocation
+        let time = self.fleet.map_or(0.0, |fleet| {
+            let ms = fleet.timeout.as_millis() as u64;
+            fleet.gb_seconds(ms) * self.prices.gb_second + self.prices.invocation
         });
         let of = |stage: usize| self.worst.get(stage).copied().unwrap_or_default();
         time + match task {
@@ -215,13 +215,13 @@ impl Budget {
 
     /// What an attempt came to, from what it is known to have taken.
     fn cost_of(&self, worst: f64, usage: &Usage) -> f64 {
-        let Some(function) = self.function else { return 0.0 };
-        let memory_mib = if usage.memory_mib > 0 { usage.memory_mib } else { function.memory_mib };
-        let function = Function { memory_mib, ..function };
-        let time = function.gb_seconds(usage.billed_ms) * self.prices.gb_second + self.prices.invocation;
+        let Some(fleet) = self.fleet else { return 0.0 };
+        let memory_mib = if usage.memory_mib > 0 { usage.memory_mib } else { fleet.memory_mib };
+        let fleet = Fleet { memory_mib, ..fleet };
+        let time = fleet.gb_seconds(usage.billed_ms) * self.prices.gb_second + self.prices.invocation;
         match &usage.requests {
             Some(requests) => time + self.prices.requests(requests),
-            None => time.max(worst - function.gb_seconds(function.timeout.as_millis() as u64) * self.prices.gb_second),
+            None => time.max(worst - fleet.gb_seconds(fleet.timeout.as_millis() as u64) * self.prices.gb_second),
         }
     }
 
@@ -252,14 +252,18 @@ pub(crate) struct Entered<'a> {
 
 impl Entered<'_> {
     /// The attempt has ended.
-    pub(crate) fn ended(mut self, task: Task, used: &Used) {
-        self.settle(Some(task), used.get());
+    pub(crate) fn ended(mut self, task: Task, used: &Used, refused: bool) {
+        // What was refused before it began costs nothing; what may have begun, nobody knows how much.
+        self.settle(Some(task), used.get(), refused);
     }
 
-    fn settle(&mut self, task: Option<Task>, usage: Option<Usage>) {
+    fn settle(&mut self, task: Option<Task>, usage: Option<Usage>, refused: bool) {
         let Self { budget, worst, .. } = *self;
         self.settled = true;
-        let cost = match (&usage, budget.function) {
+        // One that ended without a word of its time is not known either.
+        let usage = usage.filter(|usage| usage.billed_ms > 0);
+        let cost = match (&usage, budget.fleet) {
+            _ if refused => 0.0,
             (Some(usage), _) => budget.cost_of(worst, usage),
             (None, Some(_)) => worst,
             // What a worker of this process asks for is counted by its store.
@@ -271,6 +275,11 @@ impl Entered<'_> {
         inner.at_worst = if inner.under_way == 0 { 0.0 } else { inner.at_worst - worst };
         inner.ended += cost;
         let spent = &mut inner.spent;
+        if refused {
+            drop(inner);
+            budget.freed.notify_one();
+            return;
+        }
         if let Some(usage) = usage {
             spent.invocations += 1;
             spent.cold_starts += u64::from(usage.cold);
@@ -281,7 +290,7 @@ impl Entered<'_> {
             if let Some(task) = task {
                 spent.attempts.push(Took { task: TaskName::from(task).to_string(), usage });
             }
-        } else if budget.function.is_some() {
+        } else if budget.fleet.is_some() {
             spent.invocations += 1;
             spent.unknown += 1;
         }
@@ -293,7 +302,7 @@ impl Entered<'_> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         if !self.settled {
-            self.settle(None, None);
+            self.settle(None, None, false);
         }
     }
 }

@@ -10,7 +10,7 @@ use pipeline::plan::memory::Projection;
 use pipeline::plan::requests::{Asked, Objects, PlanRequests, Span, Terms};
 use serde::{Deserialize, Serialize};
 
-use super::{Function, Pricing, Sample};
+use super::{Fleet, Pricing, Sample};
 use crate::units::{self, Bytes};
 
 /// Bytes a second that one instance moves from and to S3: what its network gives for long.
@@ -119,9 +119,9 @@ pub(crate) fn is_charged(url: &str) -> bool {
 impl Estimate {
     /// What a plan that is run from its start will come to, with the answers at `output`.
     pub fn of(plan: &Plan, projection: &Projection, output: &str, pricing: &Pricing, sample: Option<&Sample>) -> Self {
-        let (prices, function) = (&pricing.prices, pricing.function);
+        let (prices, fleet) = (&pricing.prices, pricing.fleet);
         let objects = sample.and_then(|sample| sample.voxels_per_object).unwrap_or(VOXELS_PER_OBJECT);
-        let terms = Terms { processes: function.map_or(1, |f| f.instances), objects: Objects::OneIn(objects) };
+        let terms = Terms { processes: fleet.map_or(1, |f| f.instances), objects: Objects::OneIn(objects) };
         let asked = PlanRequests::of(plan, projection, terms);
         let factor = sample.map_or(1.0, |sample| sample.factor);
         let rates = if sample.is_some() { RATES_SAMPLED } else { RATES }.times(factor, factor);
@@ -131,18 +131,17 @@ impl Estimate {
             let seconds = |units| plan.cpu_seconds(stage, units);
             let busy = Between { low: seconds(asked.units.low), high: seconds(asked.units.high) }.by(rates);
             cpu = cpu.plus(busy);
-            if let Some(function) = function {
+            if let Some(fleet) = fleet {
                 let at_once = projection.stages[stage].limits.at_once as f64;
-                billed =
-                    billed.plus(billed_seconds(function, at_once, busy, asked.input + asked.output, asked.tasks()));
+                billed = billed.plus(billed_seconds(fleet, at_once, busy, asked.input + asked.output, asked.tasks()));
             }
         }
-        if let Some(function) = function {
-            let started = Span { low: 1, high: function.instances.min(asked.tasks().high) };
+        if let Some(fleet) = fleet {
+            let started = Span { low: 1, high: fleet.instances.min(asked.tasks().high) };
             billed = billed.plus(Between::of(started).by(START_SECONDS));
         }
-        let gb = |function: Function| billed.times(function.gb_seconds(1000), function.gb_seconds(1000));
-        let gb_seconds = function.map(gb);
+        let gb = |fleet: Fleet| billed.times(fleet.gb_seconds(1000), fleet.gb_seconds(1000));
+        let gb_seconds = fleet.map(gb);
 
         let mut requests = Asked::default();
         if is_charged(&plan.input.url) {
@@ -150,15 +149,15 @@ impl Estimate {
         }
         if is_charged(output) {
             requests += asked.stages.iter().map(|stage| stage.output).sum::<Asked>() + asked.coordinator();
-            let takes = match function {
-                Some(function) => billed.high / function.instances.max(1) as f64,
+            let takes = match fleet {
+                Some(fleet) => billed.high / fleet.instances.max(1) as f64,
                 None => cpu.high,
             };
             let beats = Span::up_to((takes / BEAT_SECONDS) as u64 + 4);
             requests += Asked { puts: beats * 2, lists: beats, ..Asked::default() };
         }
         let tasks = asked.tasks();
-        let log_bytes = if function.is_some() { Between::of(tasks).by(LOG_BYTES) } else { Between::default() };
+        let log_bytes = if fleet.is_some() { Between::of(tasks).by(LOG_BYTES) } else { Between::default() };
 
         let mut lines = Vec::new();
         if let Some(gb_seconds) = gb_seconds {
@@ -169,7 +168,7 @@ impl Estimate {
             lines.push(Line::new("GET requests", Between::of(requests.gets), prices.get));
             lines.push(Line::new("PUT and LIST requests", Between::of(requests.puts + requests.lists), prices.put));
         }
-        if function.is_some() {
+        if fleet.is_some() {
             lines.push(Line::new("GB of logs", log_bytes.times(1e-9, 1e-9), prices.logs_gb));
         }
         let usd = lines.iter().fold(Between::default(), |sum, line| sum.plus(line.usd));
@@ -206,8 +205,8 @@ impl Estimate {
 }
 
 /// Seconds of the function that a stage takes, of all its instances together.
-fn billed_seconds(function: Function, at_once: f64, busy: Between, asked: Asked, tasks: Span) -> Between {
-    let cores = function.cores().min(at_once).max(1e-3);
+fn billed_seconds(fleet: Fleet, at_once: f64, busy: Between, asked: Asked, tasks: Span) -> Between {
+    let cores = fleet.cores().min(at_once).max(1e-3);
     let computing = busy.times(1.0 / cores, 1.0 / cores);
     let bytes = Between::of(Span::exact(asked.bytes_in.high) + asked.bytes_out.high);
     let moving = bytes.times(PACKED_LEAST / BYTES_PER_SECOND, 1.0 / BYTES_PER_SECOND);

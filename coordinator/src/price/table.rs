@@ -10,6 +10,9 @@ use pipeline::store::Requests;
 use pipeline::{Error, Result};
 use serde::Serialize;
 
+/// Whose prices count where no region is named that the table has.
+pub(crate) const REGION: &str = "us-east-1";
+
 /// When the table was made.
 const DATED: &str = "2026-09";
 
@@ -119,17 +122,34 @@ impl Prices {
         if !value.is_finite() || value < 0.0 {
             return Err(wrong());
         }
-        let place = match key.trim() {
+        let place = self.place(key.trim()).ok_or_else(wrong)?;
+        *place = value;
+        self.overridden.push(key.trim().to_owned());
+        Ok(())
+    }
+
+    /// Those of another region, where the table has it, but for what was put right by hand.
+    pub(super) fn elsewhere(&self, region: &str, arch: Arch) -> Self {
+        let Ok(mut prices) = Self::of(region, arch).or_else(|_| Self::of(&self.region, arch)) else {
+            return self.clone();
+        };
+        for key in &self.overridden {
+            if let (Some(to), Some(from)) = (prices.place(key), self.clone().place(key)) {
+                *to = *from;
+            }
+        }
+        Self { overridden: self.overridden.clone(), ..prices }
+    }
+
+    fn place(&mut self, key: &str) -> Option<&mut f64> {
+        Some(match key {
             "gb-second" => &mut self.gb_second,
             "invocation" => &mut self.invocation,
             "s3-put" => &mut self.put,
             "s3-get" => &mut self.get,
             "logs-gb" => &mut self.logs_gb,
-            _ => return Err(wrong()),
-        };
-        *place = value;
-        self.overridden.push(key.trim().to_owned());
-        Ok(())
+            _ => return None,
+        })
     }
 
     /// What requests come to.

@@ -41,8 +41,10 @@ pub struct Wishes {
     pub merge: MergeSettings,
     /// Whether requests are paid for, as they are where input or output lie in a bucket: blocks are then chosen by price.
     pub charged: bool,
-    /// Worker processes that there will be, each with all threads and memory; 0 stands for 1.
-    pub processes: usize,
+    /// Processes that work on the run side by side, each with the resources of one; none for one.
+    pub workers: Option<usize>,
+    /// Names the code of those, where it is not this program's; see [`Plan::code`].
+    pub code: Option<String>,
     /// A finished run in the same output, as it was planned and as it ended: what it left need not be made again.
     pub earlier: Option<(Plan, State)>,
 }
@@ -128,6 +130,7 @@ pub fn plan(job: &Job, image: &InputImage, wishes: &Wishes, resources: &Resource
         merge: wishes.merge,
         given: Given::default(),
         contents: None,
+        code: wishes.code.clone(),
         stages: Vec::new(),
     };
     plan.images = images(&plan)?;
@@ -139,7 +142,7 @@ pub fn plan(job: &Job, image: &InputImage, wishes: &Wishes, resources: &Resource
     plan.grid.block = match wishes.block {
         Some(block) => std::array::from_fn(|a| block[a].max(1).next_multiple_of(unit[a]).min(roof(extent, unit)[a])),
         None if wishes.charged => cheapest::block(&plan, unit, wishes, resources)?,
-        None => choose_block(&plan, unit, resources)?,
+        None => choose_block(&plan, unit, wishes, resources)?,
     };
     let voxels = plan.grid.largest().iter().product::<usize>();
     let labels = plan.ops.iter().any(|op| op.is_merged() || matches!(op, Op::Objects { .. }));
@@ -287,7 +290,7 @@ pub(super) fn roof(extent: Extent, unit: [usize; 3]) -> [usize; 3] {
 }
 
 /// The largest blocks that fit into memory, keep every thread busy, and are no larger than they need be.
-fn choose_block(plan: &Plan, unit: [usize; 3], resources: &Resources) -> Result<[usize; 3]> {
+fn choose_block(plan: &Plan, unit: [usize; 3], wishes: &Wishes, resources: &Resources) -> Result<[usize; 3]> {
     /// Beyond this a larger block saves little halo and costs memory.
     const VOXELS_ENOUGH: usize = 1 << 24;
     let fits = |block: [usize; 3]| {
@@ -295,6 +298,7 @@ fn choose_block(plan: &Plan, unit: [usize; 3], resources: &Resources) -> Result<
         lay::stages(&mut candidate, &Wishes::default(), resources);
         memory::project(&candidate, resources)
     };
+    let threads = resources.threads as u64 * wishes.workers.unwrap_or(1) as u64;
     let roof = roof(plan.extent, unit);
     let mut block: [usize; 3] = std::array::from_fn(|a| unit[a].min(roof[a]));
     fits(block).map_err(|e| too_large(plan, unit, e))?;
@@ -306,7 +310,7 @@ fn choose_block(plan: &Plan, unit: [usize; 3], resources: &Resources) -> Result<
             let mut larger = block;
             larger[a] = (block[a] + unit[a]).min(roof[a]);
             let units = Grid { extent: plan.extent, block: larger }.units();
-            let enough = units >= 4 * resources.threads as u64 && larger.iter().product::<usize>() <= VOXELS_ENOUGH;
+            let enough = units >= 4 * threads && larger.iter().product::<usize>() <= VOXELS_ENOUGH;
             (enough && fits(larger).is_ok_and(|p| p.keeps_threads_busy())).then_some(larger)
         });
         match grown {

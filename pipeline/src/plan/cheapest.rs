@@ -39,7 +39,7 @@ pub(super) fn block(plan: &Plan, unit: [usize; 3], wishes: &Wishes, resources: &
     let mut block: [usize; 3] = std::array::from_fn(|a| unit[a].min(roof[a]));
     let (_, cost) = candidate(block).map_err(|e| build::too_large(plan, unit, e))?;
     let mut best = (cost, block);
-    let threads = (resources.threads * wishes.processes.max(1)) as u64;
+    let threads = (resources.threads * wishes.workers.unwrap_or(1).max(1)) as u64;
     loop {
         // The shortest side grows first, so that blocks stay near cubes and their halos small.
         let mut axes: Vec<usize> = plan.extent.axes().filter(|a| block[*a] < roof[*a]).collect();
@@ -67,7 +67,7 @@ pub(super) fn block(plan: &Plan, unit: [usize; 3], wishes: &Wishes, resources: &
 
 /// What a run of a plan costs, in seconds of a core.
 fn cost(plan: &Plan, projection: &memory::Projection, wishes: &Wishes) -> f64 {
-    let terms = Terms { processes: wishes.processes.max(1) as u64, objects: OBJECTS };
+    let terms = Terms { processes: wishes.workers.unwrap_or(1).max(1) as u64, objects: OBJECTS };
     let asked = PlanRequests::of(plan, projection, terms);
     let middle = |low: u64, high: u64| (low as f64 + high as f64) / 2.0;
     let all = asked.total();

@@ -73,6 +73,9 @@ impl Plan {
     pub(super) fn stage_fingerprints(&self, kinds: &[StageKind]) -> Vec<String> {
         let images = self.image_fingerprints();
         let mut before = hash(&(FORMAT, self.grid, self.merge, self.mask.as_ref().map(array), &self.given));
+        if let Some(code) = &self.code {
+            before = hash(&(before, "code", code));
+        }
         kinds
             .iter()
             .enumerate()

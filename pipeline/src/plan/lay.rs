@@ -20,7 +20,7 @@ const MEASURE_BINS: usize = 1 << 16;
 
 /// Lays the stages of a plan whose blocks are chosen, and adds the images that must be kept between them.
 pub(super) fn stages(plan: &mut Plan, wishes: &Wishes, resources: &Resources) {
-    plan.id = hash(&(&plan.identity, plan.grid, plan.merge, &plan.given, super::FORMAT));
+    plan.id = hash(&(&plan.identity, plan.grid, plan.merge, &plan.given, &plan.code, super::FORMAT));
     plan.images.retain(|stored| !stored.groups.is_empty());
     let from = plan.given.start(plan);
     let mut laying = Laying { due: due(plan), kinds: Vec::new(), from, plan };
@@ -42,10 +42,10 @@ pub(super) fn stages(plan: &mut Plan, wishes: &Wishes, resources: &Resources) {
     let kinds = laying.kinds;
     plan.images.sort_by_key(|stored| stored.image);
     let fingerprints = plan.stage_fingerprints(&kinds);
+    let threads = resources.threads * wishes.workers.unwrap_or(1);
     plan.stages = Vec::with_capacity(kinds.len());
     for (kind, fingerprint) in kinds.into_iter().zip(fingerprints) {
-        let segment =
-            wishes.segment.unwrap_or_else(|| segment(plan, &kind, resources.threads * wishes.processes.max(1))).max(1);
+        let segment = wishes.segment.unwrap_or_else(|| segment(plan, &kind, threads)).max(1);
         plan.stages.push(Stage { kind, segment, fingerprint });
     }
 }

@@ -64,6 +64,34 @@ impl Store {
         self.prune(layout::PROBE).await
     }
 
+    /// Tries whether an object that is not there is told to be missing. S3 tells that only to who may list: to others it
+    /// denies it, and then a missing chunk could not be told from a forbidden one.
+    ///
+    /// # Errors
+    /// Invalid when it is denied; else whatever the request failed with.
+    pub async fn check_missing_is_told(&self) -> Result<()> {
+        match self.get(layout::MISSING).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == Kind::Invalid && error.message.starts_with("no permission") => {
+                Err(Error::invalid(format!("no permission to tell what is missing below {}", self.url)).hint(
+                    "allow s3:GetObject on what is below it, and s3:ListBucket on the bucket with this prefix: without \
+                     the latter, S3 denies what is not there",
+                ))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries whether an object may be written and deleted below this output; `worker` keeps it apart from others'.
+    ///
+    /// # Errors
+    /// Invalid when it may not; else whatever a request failed with.
+    pub async fn try_writing(&self, worker: &str) -> Result<()> {
+        let key = layout::probe_of(worker);
+        self.put(&key, Bytes::from_static(FIRST)).await?;
+        self.delete(&key).await
+    }
+
     async fn whole(&self, key: &str) -> Result<Bytes> {
         Ok(self.get(key).await?.map(|object| object.bytes).unwrap_or_default())
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use object_store::memory::InMemory;
 
 use super::failure::{Doing, failure};
 use super::read::coalesced;
@@ -242,7 +243,7 @@ async fn versions_of_all_are_those_of_each() {
     for key in ["a/c/0/0", "a/zarr.json", "b/c/1"] {
         store.put(key, Bytes::from(key.as_bytes().to_vec())).await.unwrap();
     }
-    let bucket = Store::over(Arc::new(object_store::memory::InMemory::new()), "memory");
+    let bucket = Store::over(Arc::new(InMemory::new()), "memory");
     bucket.put("a/c/0/0", Bytes::from_static(b"x")).await.unwrap();
     for (store, keys) in [(store, 2), (bucket, 1)] {
         let versions = store.child("a").unwrap().versions("").await.unwrap();

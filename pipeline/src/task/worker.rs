@@ -22,7 +22,7 @@ use crate::reduce::{contacts, down, seam, table, up};
 use crate::scratch::{Tag, Writer};
 use crate::sources::Sources;
 use crate::state::State;
-use crate::store::{Store, Stores};
+use crate::store::{Requests, Store, Stores};
 use crate::{Error, Result, layout, publish};
 
 /// Carries out the tasks of one plan. Clones share everything but the store they write to.
@@ -100,6 +100,11 @@ impl Worker {
         &self.sources
     }
 
+    /// What has been asked of the output and of what is read since they were opened.
+    pub fn requests(&self) -> Requests {
+        self.store.requests().plus(self.sources.requests())
+    }
+
     /// Carries out an attempt at a task. `unit_done` hears of every unit that is done, with its number of voxels where it
     /// has any.
     ///
@@ -155,8 +160,15 @@ impl Worker {
                 }
                 Some(finished) = running.join_next() => {
                     let (unit, result) = finished.map_err(|e| Error::internal(format!("a unit did not end well: {e}")))?;
+                    let mut result = match result {
+                        Ok(result) => result,
+                        Err(error) => {
+                            // Nothing of this attempt goes on once it has been answered.
+                            running.shutdown().await;
+                            return Err(error);
+                        }
+                    };
                     unit_done(unit);
-                    let mut result = result?;
                     // Joined at once: a histogram for each unit of a long segment would fill the memory.
                     join(&mut counts, std::mem::take(&mut result.partials));
                     done.push((unit, result));

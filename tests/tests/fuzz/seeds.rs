@@ -174,7 +174,7 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         json!({"plan": "ab", "task": {"advance": {"stage": 0, "units": 9}}}),
         json!({"done": {"end": 4}}),
         json!({"advanced": state}),
-        json!({"kind": "data", "message": "no", "hint": "yes", "throttled": true}),
+        json!({"kind": "data", "message": "no", "hint": "yes", "throttled": "atonce"}),
         json!({"format": 1, "voxmill": env!("CARGO_PKG_VERSION"), "stages": []}),
     ];
     let text = |value: &Value| value.to_string().into_bytes();

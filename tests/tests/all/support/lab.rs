@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use coordinator::exit::Stop;
 use coordinator::price::Pricing;
-use coordinator::run::{self, Settings};
+use coordinator::run::{self, Place, Settings};
 use pipeline::array::{ArraySpec, Codec, OmeVersion, write_whole};
 use pipeline::job::{Job, Shards, steps_from_line};
 use pipeline::plan::memory::Resources;
@@ -67,6 +67,7 @@ impl Cut {
     pub(crate) fn settings(&self, planar: bool) -> Settings {
         Settings {
             resources: Resources { memory_bytes: 2 << 30, threads: self.threads, merge_bytes: self.merge_bytes },
+            place: Place::Local,
             block: Some(per_axis(self.block, planar)),
             segment: self.segment,
             merge: MergeSettings { fanout: self.fanout, range_rows: self.range_rows, group_rows: self.group_rows },

@@ -1,0 +1,144 @@
+//! What it means when an invocation does not give an answer: who is to do what about it.
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_lambda::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_lambda::operation::invoke::InvokeError;
+use aws_sdk_lambda::types::ThrottleReason;
+use pipeline::{Error, wire};
+use serde::Deserialize;
+
+use super::Function;
+use super::report::Report;
+use crate::credentials;
+
+/// The error of an invocation that Lambda refused, or of which nothing came back.
+pub(super) fn refused<R: std::fmt::Debug + Send + Sync + 'static>(
+    function: &Function,
+    error: SdkError<InvokeError, R>,
+) -> Error {
+    if let SdkError::ServiceError(service) = &error
+        && let InvokeError::TooManyRequestsException(throttle) = service.err()
+    {
+        let why = throttle.reason().map_or("no reason given", ThrottleReason::as_str);
+        let message = format!("Lambda runs no more of {function} now ({why})");
+        return match throttle.reason() {
+            // Not how many run is too much, but how many begin at once.
+            Some(
+                ThrottleReason::CallerRateLimitExceeded
+                | ThrottleReason::FunctionInvocationRateLimitExceeded
+                | ThrottleReason::ReservedFunctionInvocationRateLimitExceeded,
+            ) => Error::too_fast(message),
+            _ => Error::throttled(message),
+        };
+    }
+    by_code(&format!("the function {function} can't be called"), "lambda:InvokeFunction", &error)
+}
+
+/// The error of a function that can't be looked up.
+pub(super) fn not_found<E, R>(name: &str, region: &str, error: SdkError<E, R>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    if error.code() == Some("ResourceNotFoundException") {
+        return Error::invalid(format!("there is no function {name} in the region {region}")).hint(
+            "deploy it (infra/README.md), or name another with --function or VOXMILL_FUNCTION; AWS_REGION says where",
+        );
+    }
+    by_code(&format!("the function {name} can't be looked up"), "lambda:GetFunctionConfiguration", &error)
+}
+
+/// What the code says that comes with a refusal, or that none came.
+fn by_code<E, R>(what: &str, permission: &str, error: &SdkError<E, R>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    if let Some(credentials) = cause::<CredentialsError>(error) {
+        return credentials::unusable(credentials);
+    }
+    let said = error.message().unwrap_or("no reason given");
+    match error.code() {
+        Some("ResourceNotFoundException") => Error::invalid(format!("{what}: it is gone"))
+            .hint("deploy it again, or name another with --function or VOXMILL_FUNCTION"),
+        Some("AccessDeniedException" | "AccessDenied") => Error::invalid(format!("{what}: no permission"))
+            .hint(format!("allow {permission} on it to whoever runs voxmill")),
+        Some(
+            "UnrecognizedClientException"
+            | "InvalidSignatureException"
+            | "SignatureDoesNotMatch"
+            | "InvalidClientTokenId",
+        ) => Error::invalid(format!("{what}: AWS does not know the credentials"))
+            .hint("check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        Some("ExpiredTokenException" | "ExpiredToken") => Error::invalid(format!(
+            "{what}: the credentials have expired"
+        ))
+        .hint("log in again (as with `aws sso login`) and run the same command again: a run goes on where it stopped"),
+        Some("RequestTooLargeException" | "RequestEntityTooLargeException" | "InvalidRequestContentException") => {
+            Error::internal(format!("{what}: {said}"))
+        }
+        Some("TooManyRequestsException" | "ThrottlingException") => Error::too_fast(format!("{what}: {said}")),
+        Some(
+            code @ ("InvalidRuntimeException"
+            | "InvalidZipFileException"
+            | "KMSAccessDeniedException"
+            | "KMSDisabledException"
+            | "KMSNotFoundException"
+            | "InvalidParameterValueException"
+            | "ValidationException"),
+        ) => Error::invalid(format!("{what}: {said} ({code})")).hint("deploy it again (infra/README.md)"),
+        Some(code) => Error::unavailable(format!("{what}: {said} ({code})")),
+        None => Error::unavailable(format!("{what}, and no answer came: {}", in_short(error)))
+            .hint("if this goes on: check AWS_REGION, and AWS_ENDPOINT_URL_LAMBDA where it is set"),
+    }
+}
+
+/// The error of a function that was called and did not do it. `payload` is what it, or what ran it, said.
+pub(super) fn failed(function: &Function, payload: &[u8], report: Option<&Report>) -> Error {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Said {
+        error_type: String,
+        error_message: String,
+    }
+    let Said { error_type, error_message } = serde_json::from_slice(payload).unwrap_or_default();
+    if let Some(error) = wire::error_of(&error_type, &error_message) {
+        return error;
+    }
+    let full = report.is_some_and(Report::memory_was_full);
+    let killed = error_message.contains("signal: killed");
+    if error_type == "Runtime.OutOfMemory" || killed && full {
+        let mib = function.memory_mib;
+        return Error::invalid(format!("the function {function} ran out of its {mib} MiB of memory"))
+            .hint("give it more (MemorySize), or a smaller --block");
+    }
+    if error_type == "Sandbox.Timedout" || error_message.contains("Task timed out") {
+        let seconds = function.timeout.as_secs();
+        return Error::unavailable(format!("the function {function} was stopped after its {seconds} s"))
+            .hint("give it more time (Timeout), or a smaller --block");
+    }
+    if matches!(error_type.as_str(), "Runtime.InvalidEntrypoint" | "Runtime.InvalidWorkingDir" | "Runtime.Unknown") {
+        return Error::invalid(format!("the function {function} can't start: {error_message}"))
+            .hint("deploy what infra/build makes, for the architecture it was built for");
+    }
+    match error_type.is_empty() {
+        true => Error::unavailable(format!("the function {function} died without a word")),
+        false => Error::unavailable(format!("the function {function} died: {error_message} ({error_type})")),
+    }
+}
+
+fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(found) = inner.downcast_ref::<T>() {
+            return Some(found);
+        }
+        cause = inner.source();
+    }
+    None
+}
+
+fn in_short(error: &(dyn std::error::Error + 'static)) -> String {
+    const CHARS: usize = 200;
+    DisplayErrorContext(error).to_string().lines().next().unwrap_or_default().chars().take(CHARS).collect()
+}
