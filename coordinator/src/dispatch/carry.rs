@@ -160,7 +160,10 @@ impl<'a> Carrier<'a> {
         let deadline = self.terms.attempt_limit.map(|limit| after(limit * 3 / 4));
         let not_after = self.terms.attempt_limit.map(after);
         if let Some(not_after) = not_after {
-            hold.promise(not_after).await?;
+            if let Err(error) = hold.promise(not_after).await {
+                entered.never_sent();
+                return Err(error);
+            }
         }
         let attempt = Attempt { plan: plan.id.clone(), task, deadline, not_after };
         let used = Used::default();
@@ -179,7 +182,10 @@ impl<'a> Carrier<'a> {
         if answer.is_ok() || refused || used.get().is_some() {
             hold.settled();
         }
-        entered.ended(task, &used, refused);
+        match refused && used.get().is_none() {
+            true => entered.never_sent(),
+            false => entered.ended(task, &used),
+        }
         answer
     }
 

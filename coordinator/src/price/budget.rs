@@ -113,8 +113,8 @@ impl Budget {
             let (gets, others) = (asked.gets.high as f64, asked.puts.high.saturating_add(asked.lists.high) as f64);
             share * (gets * prices.get + others * prices.put)
         };
-        let reads = is_charged(&plan.input.url);
-        let writes = stores.iter().any(|store| is_charged(store.url()));
+        let reads = fleet.is_some() || is_charged(&plan.input.url);
+        let writes = fleet.is_some() || stores.iter().any(|store| is_charged(store.url()));
         let of = |asked: Asked, charged: bool| if charged { asked } else { Asked::default() };
         let worst = asked.stages.iter().map(|stage| {
             let all = of(stage.input, reads) + of(stage.output, writes);
@@ -252,34 +252,28 @@ pub(crate) struct Entered<'a> {
 
 impl Entered<'_> {
     /// The attempt has ended.
-    pub(crate) fn ended(mut self, task: Task, used: &Used, refused: bool) {
-        // What was refused before it began costs nothing; what may have begun, nobody knows how much.
-        self.settle(Some(task), used.get(), refused);
+    pub(crate) fn ended(mut self, task: Task, used: &Used) {
+        // One that ended without a word of its time is not known either.
+        let usage = used.get().filter(|usage| usage.billed_ms > 0);
+        self.settle(Some(task), usage);
     }
 
-    fn settle(&mut self, task: Option<Task>, usage: Option<Usage>, refused: bool) {
+    /// It was not sent, or refused before it began: that costs nothing.
+    pub(crate) fn never_sent(mut self) {
+        self.leave();
+    }
+
+    fn settle(&mut self, task: Option<Task>, usage: Option<Usage>) {
         let Self { budget, worst, .. } = *self;
-        self.settled = true;
-        // One that ended without a word of its time is not known either.
-        let usage = usage.filter(|usage| usage.billed_ms > 0);
         let cost = match (&usage, budget.fleet) {
-            _ if refused => 0.0,
             (Some(usage), _) => budget.cost_of(worst, usage),
             (None, Some(_)) => worst,
             // What a worker of this process asks for is counted by its store.
             (None, None) => 0.0,
         };
         let mut inner = budget.lock();
-        inner.under_way -= 1;
-        // Rounding must not leave a little of what is gone.
-        inner.at_worst = if inner.under_way == 0 { 0.0 } else { inner.at_worst - worst };
         inner.ended += cost;
         let spent = &mut inner.spent;
-        if refused {
-            drop(inner);
-            budget.freed.notify_one();
-            return;
-        }
         if let Some(usage) = usage {
             spent.invocations += 1;
             spent.cold_starts += u64::from(usage.cold);
@@ -295,6 +289,18 @@ impl Entered<'_> {
             spent.unknown += 1;
         }
         drop(inner);
+        self.leave();
+    }
+
+    /// Makes room for others.
+    fn leave(&mut self) {
+        let Self { budget, worst, .. } = *self;
+        self.settled = true;
+        let mut inner = budget.lock();
+        inner.under_way -= 1;
+        // Rounding must not leave a little of what is gone.
+        inner.at_worst = if inner.under_way == 0 { 0.0 } else { inner.at_worst - worst };
+        drop(inner);
         budget.freed.notify_one();
     }
 }
@@ -302,7 +308,7 @@ impl Entered<'_> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         if !self.settled {
-            self.settle(None, None, false);
+            self.settle(None, None);
         }
     }
 }

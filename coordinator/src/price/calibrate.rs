@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pipeline::job::Job;
 use pipeline::plan::{Plan, Rows, TableId};
-use pipeline::store::{Store, Stores};
+use pipeline::store::Stores;
 use pipeline::task::Worker;
 use pipeline::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ pub(crate) async fn calibrate(stores: &Stores, planned: &Planned, settings: &Set
     let block = block[usize::from(plan.extent.planar)..].join(",").parse()?;
     let settings = Settings { block: Some(block), segment: None, quiet: true, ..settings.clone() };
     let sample = run::planned(stores, &job, &settings).await?;
-    let (plan, store) = (Arc::new(sample.plan), Store::open(&sample.output.url().to_owned())?);
+    let (plan, store) = (Arc::new(sample.plan), sample.output);
     plan.create(&store).await?;
     let worker = Worker::open(stores, store.clone(), Arc::clone(&plan), &settings.resources, wall_clock()).await?;
     let progress = Arc::new(Progress::new(true));

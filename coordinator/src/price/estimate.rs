@@ -143,11 +143,13 @@ impl Estimate {
         let gb = |fleet: Fleet| billed.times(fleet.gb_seconds(1000), fleet.gb_seconds(1000));
         let gb_seconds = fleet.map(gb);
 
+        // What a function reads and writes lies in buckets, or will.
+        let charged = |url: &str| fleet.is_some() || is_charged(url);
         let mut requests = Asked::default();
-        if is_charged(&plan.input.url) {
+        if charged(&plan.input.url) {
             requests += asked.stages.iter().map(|stage| stage.input).sum();
         }
-        if is_charged(output) {
+        if charged(output) {
             requests += asked.stages.iter().map(|stage| stage.output).sum::<Asked>() + asked.coordinator();
             let takes = match fleet {
                 Some(fleet) => billed.high / fleet.instances.max(1) as f64,
@@ -269,3 +271,6 @@ pub(crate) fn requests_text(asked: &Asked) -> String {
     let _ = write!(text, "; at most {} moved", Bytes(bytes));
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -293,3 +293,24 @@ fn what_a_finished_run_has_left_is_not_made_again() {
         assert!(given.is_empty() || start.contains("histogram"), "{given:?} {start}");
     }
 }
+
+/// At 128 voxels a side, what blocks leave between stages costs more to write than the blocks to compute.
+#[test]
+fn where_requests_are_paid_for_blocks_are_chosen_by_price() {
+    let image = image([1536, 1536, 1536], Dtype::U8);
+    let mut job = job("threshold above=3 | label");
+    job.write.shards = crate::job::Shards::None;
+    let voxels = |wishes: Wishes, job: &Job| {
+        let plan = plan(job, &image, &wishes, &PLENTY).unwrap();
+        plan.grid.largest().iter().product::<usize>()
+    };
+    let charged = Wishes { charged: true, ..Wishes::default() };
+    assert!(voxels(charged.clone(), &job) > voxels(Wishes::default(), &job), "of labels, larger blocks are cheaper");
+    // As many as there are threads for, all the same.
+    let many = Wishes { workers: Some(16), ..charged.clone() };
+    let blocks = plan(&job, &image, &many, &PLENTY).unwrap().grid.units();
+    assert!(blocks >= 4 * 2 * 16, "{blocks}");
+    // What was asked for is what is done.
+    let asked = Wishes { block: Some([128; 3]), ..charged };
+    assert_eq!(voxels(asked, &job), 1 << 21);
+}

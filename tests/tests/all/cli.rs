@@ -255,6 +255,62 @@ fn plan_shows_stages_and_memory_and_touches_nothing() {
 }
 
 #[test]
+fn plan_says_what_a_run_would_ask_for_and_cost() {
+    let desk = desk();
+    let plan = |flags: &str| desk.run(&format!("plan blobs.zarr {STEPS} --chunks 16 --shards none {flags}"));
+    let here = plan("").well().stdout;
+    assert!(here.contains("price      none") && !here.contains("requests "), "{here}");
+    let there = plan("--executor lambda --workers 4 --price-region eu-west-1").well().stdout;
+    for word in
+        ["tasks ", "requests ", "price      $", "eu-west-1", "invocations", "GB-seconds", "GB of logs", "--calibrate"]
+    {
+        assert!(there.contains(word), "{word} is missing:\n{there}");
+    }
+    let json = |flags: &str| {
+        plan(&format!("--executor lambda --workers 4 --price-region us-east-1 --json {flags}")).well().json()
+    };
+    let usual = json("");
+    let usd = |plan: &Value| [&plan["cost_usd"]["low"], &plan["cost_usd"]["high"]].map(|usd| usd.as_f64().unwrap());
+    let [low, high] = usd(&usual);
+    assert!(0.0 < low && low < high && high < 1.0, "{low} to {high}");
+    assert!(usd(&json("--price gb-second=1"))[0] > 100.0 * low);
+    assert_eq!(usual["price"]["dated"], json!("2026-09"));
+    let puts = &usual["stages"][0]["requests"]["output"]["puts"];
+    assert!(puts["low"].as_u64().unwrap() > 0, "{puts}");
+    for (flags, message) in [
+        ("--price gold=1", "--price takes KEY=USD"),
+        ("--price-region mars-1", "the price table has no region"),
+        ("--max-usd=-3", "--max-usd is an amount of USD"),
+    ] {
+        plan(flags).badly(2, message);
+    }
+    let sampled = plan("--executor lambda --calibrate").well().stdout;
+    assert!(sampled.contains("measured here: ") && sampled.contains("of a core"), "{sampled}");
+    assert!(!desk.has("blobs-voxmill"));
+}
+
+#[test]
+fn plan_draws_its_stages() {
+    let desk = desk();
+    let dot = desk.run(&format!("plan blobs.zarr {STEPS} --dot")).well().stdout;
+    assert!(dot.starts_with("digraph plan {") && dot.trim_end().ends_with('}'), "{dot}");
+    for word in ["publish", "relabel", "\"labels.zarr\"", "\"objects.parquet\"", "stage0 -> stage1;"] {
+        assert!(dot.contains(word), "{word} is missing:\n{dot}");
+    }
+}
+
+#[test]
+fn a_run_on_one_machine_costs_nothing_and_says_so() {
+    let desk = desk();
+    desk.run(&format!("run blobs.zarr {STEPS} -o out --max-usd 0")).well();
+    let report = desk.json("out/run.json");
+    assert_eq!((&report["cost_usd"], &report["actual"]["invocations"]), (&json!(0.0), &json!(0)));
+    assert!(report["estimate"]["invocations"]["low"].as_u64().unwrap() > 5);
+    let status = desk.run("status out --json").well().json();
+    assert_eq!(status.get("price"), None);
+}
+
+#[test]
 fn schema_knows_every_key_of_the_examples() {
     let desk = Desk::new();
     let schema = desk.run("schema").well().json();

@@ -11,7 +11,7 @@ async fn without_a_limit_everything_passes_and_is_counted() {
     let used = Used::default();
     let usage = Usage { billed_ms: 1500, memory_mib: 2048, peak_mib: 700, cold: true, ..Usage::default() };
     used.set(usage);
-    entered.ended(task, &used, false);
+    entered.ended(task, &used);
     // Dropped as one that is given up.
     drop(budget.enter(task).await.unwrap());
     let spent = budget.spent();
