@@ -159,11 +159,11 @@ impl<'a> Carrier<'a> {
         // What has begun by the deadline has a quarter of the time to end, so that its receipt is still written.
         let deadline = self.terms.attempt_limit.map(|limit| after(limit * 3 / 4));
         let not_after = self.terms.attempt_limit.map(after);
-        if let Some(not_after) = not_after {
-            if let Err(error) = hold.promise(not_after).await {
-                entered.never_sent();
-                return Err(error);
-            }
+        if let Some(not_after) = not_after
+            && let Err(error) = hold.promise(not_after).await
+        {
+            entered.never_sent();
+            return Err(error);
         }
         let attempt = Attempt { plan: plan.id.clone(), task, deadline, not_after };
         let used = Used::default();
