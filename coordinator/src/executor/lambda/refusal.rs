@@ -1,7 +1,7 @@
 //! What it means when an invocation does not give an answer: who is to do what about it.
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_lambda::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::operation::invoke::InvokeError;
 use aws_sdk_lambda::types::ThrottleReason;
 use pipeline::{Error, wire};
@@ -138,7 +138,12 @@ fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error +
     None
 }
 
+/// What is at the bottom of it.
 fn in_short(error: &(dyn std::error::Error + 'static)) -> String {
     const CHARS: usize = 200;
-    DisplayErrorContext(error).to_string().lines().next().unwrap_or_default().chars().take(CHARS).collect()
+    let mut bottom = error;
+    while let Some(inner) = bottom.source() {
+        bottom = inner;
+    }
+    bottom.to_string().lines().next().unwrap_or_default().chars().take(CHARS).collect()
 }
