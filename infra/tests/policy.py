@@ -4,8 +4,9 @@ bucket and log must be as the README promises. A statement that is not in `KNOWN
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Iterator
 
+from answers import ANSWERS, RUN, THERE
 from cloudformation import Stack
 from iam import S3, allows, listed, matches
 
@@ -239,42 +240,8 @@ def _function(stack: Stack) -> Iterator[str]:
         yield "Function: may read files or the web"
 
 
-# What the function is to be answered: the request, and S3's status. A request of the caller is the same but for the input,
-# which nobody forbids a scientist to write who may do so by another policy.
-SCAN, RUN = "lab/scans/foam.zarr", "lab/runs/foam"
-ANSWERS: list[tuple[str, Any, int]] = [
-    ("get", f"{SCAN}/0/c/0/0/0", 200),
-    ("get", f"{SCAN}/0/c/9/9/9", 404),
-    ("get", f"{RUN}/labels.zarr/zarr.json", 200),
-    ("get", f"{RUN}/.voxmill/receipts/s/000000000000.json", 404),
-    ("get", "lab/secret", 403),
-    ("get", "lab/scans2/foam.zarr/zarr.json", 403),
-    ("get", "lab2/scans/foam.zarr/zarr.json", 403),
-    ("get", "lab2/runs/foam/run.json", 403),
-    ("put", f"{RUN}/labels.zarr/0/c/0/0/0", 200),
-    ("put", f"{RUN}/.voxmill/receipts/s/000000000000.json", 200),
-    ("put", f"{SCAN}/0/c/0/0/0", 403),
-    ("put", f"{SCAN}/labels/zarr.json", 403),
-    ("put", "lab/scans2/a", 403),
-    ("put", "lab/runs2/a", 403),
-    ("put", "lab2/runs/a", 403),
-    ("put", "a", 403),
-    ("delete", f"{RUN}/.voxmill/scratch/s/000000000000", 204),
-    ("delete", f"{SCAN}/zarr.json", 403),
-    ("delete", "lab/runs2/a", 403),
-    ("list", f"{RUN}/.voxmill/receipts/s/", 200),
-    ("list", "lab/runs/", 200),
-    ("list", f"{SCAN}/", 200),
-    ("list", "lab/", 403),
-    ("list", "lab/runs2/", 403),
-    ("list", "lab2/", 403),
-    ("list", "", 403),
-    ("list", None, 403),
-]
-MISSING = [key for verb, key, status in ANSWERS if status == 404]
-THERE = [f"bucket/{key}" for verb, key, _ in ANSWERS if verb == "get" and key not in MISSING]
-
-
+# A request of the caller is answered as the function's is, though by silence: nobody forbids a scientist to write scans
+# who may do so by another policy.
 def _requests(stack: Stack) -> Iterator[str]:
     for who, allowed in (("function", of_function(stack)), ("caller", of_caller(stack))):
         s3 = S3(allowed, THERE)

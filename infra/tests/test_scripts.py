@@ -221,5 +221,103 @@ class Deploy(Scripts):
         self.assertEqual((done.stdout, self.asked("cloudformation deploy")), ("", []))
 
 
+# A voxmill that computes nothing: what a run leaves is a hash of its input. `s3://` is the folder $S3, for both programs.
+VOXMILL = r"""
+import hashlib, os, pathlib, shutil, sys, time
+
+arguments = sys.argv[2:]
+paths = [pathlib.Path(a.replace("s3://", os.environ["S3"] + "/")) for a in arguments]
+after = {a: p for a, p in zip(arguments, paths[1:])}
+match sys.argv[1]:
+    case "import":
+        for chunk in ("c/0/0/0", "c/1/1/1", "c/3/2/0"):
+            path = paths[1] / "0" / chunk
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(chunk)
+    case "plan":
+        print("price      $0.01")
+    case "run":
+        if os.environ.get("VOXMILL_FUNCTION") == "voxmill-that-is-not-there":
+            if os.environ.get("FAULT") == "function":
+                sys.exit(0)
+            print("error: no such function", file=sys.stderr)
+            sys.exit(2)
+        output = after["-o"]
+        if (output / "run.json").exists():
+            sys.exit(print("already done", file=sys.stderr))
+        receipts = output / ".voxmill" / "receipts"
+        receipts.mkdir(parents=True, exist_ok=True)
+        for n in range(5):
+            (receipts / str(n)).write_text("")
+            time.sleep(0.5 if "--segment" in arguments else 0)
+        files = sorted(p for p in paths[0].rglob("*") if p.is_file())
+        digest = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()
+        if os.environ.get("FAULT") == "bytes" and "lambda" in arguments:
+            digest = "another"
+        (output / "labels.zarr").mkdir(exist_ok=True)
+        (output / "labels.zarr" / "zarr.json").write_text(digest)
+        (output / "run.json").write_text(str(time.time()))
+    case "verify":
+        sys.exit(not (paths[0] / "run.json").exists())
+    case "info":
+        print("error: no such bucket, or no credentials", file=sys.stderr)
+        sys.exit(2)
+"""
+AWS_S3 = r"""#!/bin/bash
+at() { printf '%s' "${1/s3:\/\//$S3/}"; }
+from=$(at "${@: -2:1}") to=$(at "${@: -1}")
+case "$1 $2" in
+"s3 cp") mkdir -p "$to" && cp -r "$from/." "$to" ;;
+"s3 ls") find "$to" -type f ;;
+esac
+"""
+
+
+class Prove(Scripts):
+    """The rehearsal, with stand-ins for both programs: that the script says what it saw."""
+
+    def rehearse(self, **environment: str) -> subprocess.CompletedProcess:
+        for name, text in (("voxmill", f"#!{sys.executable}{VOXMILL}"), ("aws", AWS_S3)):
+            path = self.root / "bin" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o755)
+        return subprocess.run(
+            [INFRA / "prove", "--here", "--work", self.root / "work"],
+            env={
+                **self.environment,
+                "PATH": f"{self.root / 'bin'}:{self.environment['PATH']}",
+                "VOXMILL": str(self.root / "bin" / "voxmill"),
+                "S3": str(self.root / "s3"),
+                "AWS_ENDPOINT_URL_S3": "http://localhost:1",
+                "VOXMILL_FUNCTION": "voxmill",
+                "VOXMILL_BUCKET": "bucket",
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+        )
+
+    def test_what_is_right_passes(self) -> None:
+        done = self.rehearse()
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("passed   killed after", done.stdout)
+        self.assertIn("passed   gone on after a kill: its bytes", done.stdout)
+        self.assertRegex(done.stdout, r"\n16 passed, 0 failed, 2 skipped\n$")
+
+    def test_what_is_wrong_fails(self) -> None:
+        done = self.rehearse(FAULT="bytes")
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertIn("FAILED   calm: its bytes are those of the run on disk", done.stdout)
+        self.assertIn("FAILED   gone on after a kill: its bytes", done.stdout)
+        self.assertIn("passed   calm: a run on Lambda ends", done.stdout)
+        done = self.rehearse(FAULT="function")
+        self.assertIn("FAILED   a function that is not there: exit code 0 instead of 2", done.stdout)
+
+    def test_nothing_is_done_without_an_endpoint(self) -> None:
+        done = self.rehearse(VOXMILL_BUCKET="")
+        self.assertEqual((done.returncode, "localstack/up" in done.stderr), (2, True), done.stderr)
+
+
 if __name__ == "__main__":
     unittest.main()
