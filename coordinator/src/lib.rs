@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 /// What is logged unless VOXMILL_LOG says more. What the SDK tries in vain is no news: what came of it is told.
-const LOG: &str = "warn,aws_config=error,aws_credential_types=error,aws_smithy_runtime=error";
+const LOG: &str = "warn,aws_config=error,aws_credential_types=error,aws_smithy_runtime=off";
 
 /// The program: everything but the process itself.
 pub fn main() -> ExitCode {

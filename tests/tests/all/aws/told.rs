@@ -56,7 +56,7 @@ fn what_is_wrong_with_a_function_is_told() {
     cloud.run(&format!("{LAMBDA} --memory 100GiB")).badly(2, "--memory is more than");
     cloud.faults(&json!({ "deny": ["GetFunctionConfiguration"] }));
     cloud.run(LAMBDA).badly(2, "no permission").hints("lambda:GetFunctionConfiguration");
-    cloud.faults(&json!({ "deny": ["Invoke"] }));
+    cloud.faults(&json!({ "deny": ["InvokeFunction"] }));
     cloud.run(LAMBDA).badly(2, "no permission").hints("lambda:InvokeFunction");
     // It works without being told how much the account may run.
     cloud.faults(&json!({ "deny": ["GetAccountSettings", "GetFunctionConcurrency"] }));
