@@ -9,6 +9,8 @@
 mod cloud;
 /// Functions that die, answers that are lost, a store that is gone: the same bytes.
 mod faults;
+/// Functions with little time, few rights, other logs.
+mod limits;
 /// What it costs: what was asked for, and what was paid.
 mod paid;
 /// Every kind of stage, byte by byte what a run on a disk gives.

@@ -50,7 +50,7 @@ fn replies_that_are_lost_do_not_show() {
 #[test]
 #[ignore = "needs localstack/up"]
 fn bad_gateways_and_errors_do_not_show() {
-    let faults = json!({ "seed": 3, "bad_gateway": { "one_in": 6 }, "server_error": { "one_in": 6 } });
+    let faults = json!({ "seed": 3, "bad_gateway": { "one_in": 9 }, "server_error": { "one_in": 12 } });
     troubled("gateway", &faults, "bad_gateway", 3, "--workers 4");
 }
 
