@@ -27,6 +27,23 @@ lock() {
     flock --wait 300 9 || fail "another of the scripts has been at work for five minutes"
 }
 
+# The programs in wheels, in a virtual environment of their own. Its stamp is written last, so that an install that was cut
+# short is done again.
+packages() {
+    local stamp
+    stamp=$({ "$python" --version && cat "$here/requirements.txt"; } | sha256sum | cut -d' ' -f1)
+    [[ -f $venv/stamp && $(<"$venv/stamp") == "$stamp" ]] && return
+    say "installing the packages of localstack/requirements.txt"
+    # What runs from there is of another version, or of an install that was cut short.
+    stop_service s3
+    rm -rf "$venv" &&
+        "$python" -m venv "$venv" >&2 &&
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps \
+            --requirement "$here/requirements.txt" >&2 &&
+        printf '%s\n' "$stamp" >"$venv/stamp" ||
+        fail "the packages of localstack/requirements.txt could not be installed"
+}
+
 # processes NAME: the ids of those that are the service, one a line.
 processes() {
     local words file
