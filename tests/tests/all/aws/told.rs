@@ -32,10 +32,8 @@ fn what_is_wrong_with_a_bucket_is_told() {
         .run("run @/bone.zarr -o s3://voxmill-nowhere/out --steps 'threshold above=120'")
         .badly(2, "there is no bucket s3://voxmill-nowhere");
     // A key that may only read.
-    let reader = [
-        ("AWS_ACCESS_KEY_ID", Some("AKIAVOXMILLREADER000")),
-        ("AWS_SECRET_ACCESS_KEY", Some("voxmill-reader-secret")),
-    ];
+    let reader =
+        [("AWS_ACCESS_KEY_ID", Some("AKIAVOXMILLREADER000")), ("AWS_SECRET_ACCESS_KEY", Some("voxmill-reader-secret"))];
     cloud.run_with("info @/bone.zarr", &reader).well();
     cloud.run_with(JOB, &reader).badly(2, "no permission to write").hints("s3:PutObject");
     // Nothing of it was taken for done.
