@@ -115,12 +115,8 @@ impl Stores {
     pub async fn open(&self, url: &str) -> Result<Store> {
         let Some((scheme, rest)) = url.split_once("://") else { return Store::open(url) };
         let scheme = scheme.to_ascii_lowercase();
-        let is_bucket = match scheme.as_str() {
-            "s3" => true,
-            "gs" => cfg!(feature = "gcs"),
-            "az" => cfg!(feature = "azure"),
-            _ => false,
-        };
+        let built = |name: &str, feature: bool| feature && scheme == name;
+        let is_bucket = built("s3", true) || built("gs", cfg!(feature = "gcs")) || built("az", cfg!(feature = "azure"));
         if !is_bucket {
             return Store::open(url);
         }
