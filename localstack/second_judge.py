@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
@@ -151,7 +152,8 @@ def as_lambda(status, answer, headers):
     return status, headers
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(socketserver.ThreadingTCPServer):
+    # Not an HTTPServer, which asks the network for its own name.
     daemon_threads = True
     request_queue_size = 128
 
