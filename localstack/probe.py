@@ -68,7 +68,7 @@ class Client:
     def __init__(self, url, service):
         self.address = urllib.parse.urlsplit(url)
         self.service = service
-        self.connection = http.client.HTTPConnection(self.address.netloc, timeout=30)
+        self.connection = http.client.HTTPConnection(self.address.netloc, timeout=120)
 
     def ask(self, method, path, body=b"", headers={}, query=()):
         """Sends a request: its status and its body."""
