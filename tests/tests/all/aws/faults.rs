@@ -80,6 +80,30 @@ fn a_store_that_is_restarted_does_not_show() {
     assert_same(&calm, &cloud.answers("out"), "restarted");
 }
 
+/// The bucket is deleted under a run: what is not there is not taken for fill value.
+#[test]
+#[ignore = "needs localstack/up"]
+fn a_bucket_that_goes_ends_a_run_with_a_sentence() {
+    let cloud = Cloud::new("gone");
+    let bucket = format!("gone-{}", std::process::id());
+    cloud.bucket("PUT", &bucket);
+    cloud.run(&format!("import {BONE} s3://{bucket}/bone.zarr --chunks 16 --quiet")).well();
+    let line = format!(
+        "run s3://{bucket}/bone.zarr -o s3://{bucket}/out --steps 'median size=13' --chunks 16 --shards none --block 16 \
+         --segment 2 --workers 1 --quiet"
+    );
+    let run = cloud.desk.start(&line);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(run.is_running(), "the run was too fast to lose its bucket");
+    cloud.bucket("DELETE", &bucket);
+    let ended = run.end();
+    // Some servers make a bucket that they miss when something is written to it; then it is receipts that are missed.
+    match ended.status.code() {
+        Some(4) => ended.badly(4, "has no receipt"),
+        _ => ended.badly(2, &format!("there is no bucket s3://{bucket}")),
+    };
+}
+
 /// The coordinator dies; another goes on with the run, by threads of its own.
 #[test]
 #[ignore = "needs localstack/up"]

@@ -55,6 +55,21 @@ fn a_run_on_s3_and_lambda_gives_the_bytes_of_one_on_a_disk() {
     assert!(cloud.store("lambda-0").can_list());
 }
 
+/// The same without a look at what the endpoint says of it: `localstack/second-judge` puts another in its place.
+#[test]
+#[ignore = "needs localstack/up"]
+fn whoever_serves_the_function_the_bytes_are_the_same() {
+    let cloud = Cloud::new("served");
+    cloud.run(&format!("import {BONE} bone.zarr --chunks 16 --quiet")).well();
+    cloud.run(&format!("import {BONE} @/bone.zarr --chunks 16 --quiet")).well();
+    let calm = on_disk(&cloud, "bone.zarr", JOBS[0]);
+    cloud.run(&format!("run @/bone.zarr -o @/out {} {CUT} --executor lambda --workers 2", JOBS[0])).well();
+    assert_same(&calm, &cloud.answers("out"), "another server");
+    cloud
+        .run("run @/bone.zarr -o /tmp/out --steps 'threshold above=120' --executor lambda --quiet")
+        .badly(2, "the function may not write to /tmp/out");
+}
+
 /// The log of the endpoint has every attempt of the run, and the coordinator read no voxel.
 fn the_function_did_the_work(cloud: &Cloud, log: &[Value], output: &str) {
     let report = cloud.report(output);
