@@ -7,6 +7,7 @@ use pipeline::Error;
 use pipeline::task::TaskName;
 
 use crate::export::Compress;
+use crate::price::Arch;
 use crate::units::Bytes;
 
 /// Filter, segment, label and measure volumes that don't fit into memory.
@@ -109,6 +110,12 @@ pub(crate) enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// The stages as a graph, for Graphviz
+        #[arg(long, conflicts_with = "json")]
+        dot: bool,
+        /// Try some blocks first, here and for nothing but this: the price is then nearer to the truth
+        #[arg(long)]
+        calibrate: bool,
     },
     /// Run a job, or go on with it where it was stopped
     Run {
@@ -437,6 +444,8 @@ pub(crate) struct How {
     /// Memory for the whole process [default: 1GiB]; with lambda, of an instance [default: as it is deployed]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<Bytes>,
+    #[command(flatten)]
+    pub(crate) price: PriceArgs,
     /// Voxels of a block: N or z,y,x, rounded up to whole output objects [default: planned]
     #[arg(long, value_name = "N|Z,Y,X")]
     pub(crate) block: Option<String>,
@@ -468,6 +477,23 @@ pub(crate) struct How {
     /// Object rows in a range of the label merge
     #[arg(long, value_name = "N", default_value_t = 65_536, hide_short_help = true)]
     pub(crate) range_rows: u64,
+}
+
+/// What a run may cost, and by which prices.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PriceArgs {
+    /// Send no task that could bring the run beyond so many USD; the same command with more goes on
+    #[arg(long, value_name = "USD")]
+    pub(crate) max_usd: Option<f64>,
+    /// Region whose prices count [default: AWS_REGION where the table has it, else us-east-1]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) price_region: Option<String>,
+    /// Another price for one unit, in USD: gb-second, invocation, s3-put, s3-get or logs-gb
+    #[arg(long = "price", value_name = "KEY=USD")]
+    pub(crate) prices: Vec<String>,
+    /// What the function runs on, which decides its price
+    #[arg(long, value_enum, default_value_t = Arch::X86, hide_short_help = true)]
+    pub(crate) price_arch: Arch,
 }
 
 /// A task's name; what is wrong with it as one sentence, which is all that is told of a flag.

@@ -17,7 +17,7 @@ use crate::import::{self, Raw, Reading, VoxelSize};
 use crate::progress::Progress;
 use crate::run::{self, Settings};
 use crate::table::{self, Format, TableFile};
-use crate::{credentials, demo, export, info, pyramid, replay, report, slice, units, verify};
+use crate::{credentials, demo, dot, export, info, pyramid, replay, report, slice, units, verify};
 
 /// Carries out a command.
 ///
@@ -35,10 +35,16 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
             let info = complete(1, info::info(stores, &url, &pick.into()))?;
             if json { print_json(&info) } else { print(&info) }
         }
-        Command::Plan { job, how, json } => {
+        Command::Plan { job, how, json, dot, calibrate } => {
             let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
-            let planned = complete(1, async { run::planned(stores, &job, &settings.looked_up().await?).await })?;
-            if json { print_json(&report::plan_json(&planned)) } else { print(&report::plan_text(&planned)) }
+            let threads = if calibrate { settings.threads() } else { 1 };
+            let (planned, estimate) =
+                complete(threads, async { run::priced(stores, &job, &settings.looked_up().await?, calibrate).await })?;
+            match (json, dot) {
+                (true, _) => print_json(&report::plan_json(&planned, &estimate)),
+                (_, true) => print(&dot::stages(&planned.plan)),
+                _ => print(&report::plan_text(&planned, &estimate)),
+            }
         }
         Command::Run { job, how, json } => {
             let (job, settings) = (job_of(&job)?, Settings::of(&how)?);

@@ -33,6 +33,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::executor::Executor;
 use crate::hold::Hold;
+use crate::price::Budget;
 use crate::progress::Progress;
 use carry::{Carrier, Count};
 use pace::Pace;
@@ -57,6 +58,8 @@ pub struct Dispatch<'a> {
     pub clock: &'a Clock,
     /// What the coordinator holds the output by.
     pub hold: &'a Hold,
+    /// What may be spent.
+    pub budget: &'a Budget,
     /// Tasks of a stage that may fail before the others are stopped, too.
     pub failures_most: usize,
     /// Of the spread of pauses.
@@ -83,6 +86,8 @@ pub struct StageTiming {
     pub units: u64,
     /// Units that an earlier run had done already.
     pub resumed: u64,
+    /// Units that are done, by whichever run.
+    pub done: u64,
     /// Tasks sent, retries and backups included.
     pub attempts: u64,
     /// Tasks sent beside an attempt that took too long.
@@ -162,7 +167,9 @@ impl Run<'_> {
         progress.stage(&self.stages[index].stage, units, plan.stage_voxels(index));
         self.stages[index].resumed = 0;
         let count = Count::default();
-        let ended = match self.segments(index, units, &mut done, &count).await {
+        let segments = self.segments(index, units, &mut done, &count).await;
+        self.stages[index].done = done.len();
+        let ended = match segments {
             Ok(()) => self.advance(index, units, &count).await,
             Err(error) => Err(error),
         };
@@ -181,7 +188,7 @@ impl Run<'_> {
     /// What the first of the tasks failed with that did; the others went on as long as not too many failed.
     async fn segments(&mut self, stage: usize, units: u64, done: &mut Ranges, count: &Count) -> Result<()> {
         let Self { with, carrier, stages, failed } = self;
-        let Dispatch { plan, store, progress, failures_most, .. } = **with;
+        let Dispatch { plan, store, progress, budget, failures_most, .. } = **with;
         let length = plan.stages[stage].segment;
         let pace = &Pace::new(SEGMENT_SECONDS / length as f64);
         let mut ticks = tokio::time::interval(CHECKPOINT_EVERY);
@@ -189,9 +196,9 @@ impl Run<'_> {
         ticks.reset();
         let mut stopped = None;
         let mut running = FuturesUnordered::new();
-        let (mut next, mut failures) = (0, 0);
+        let (mut next, mut failures, mut spent) = (0, 0, false);
         loop {
-            while next < units && running.len() < carrier.terms.in_flight.max(1) {
+            while next < units && !spent && running.len() < carrier.terms.in_flight.max(1) {
                 if let Some(end) = done.end_of(next) {
                     stages[stage].resumed += end - next;
                     progress.resumed(end - next);
@@ -215,6 +222,11 @@ impl Run<'_> {
                 Some(sent) = running.next() => {
                     done.insert(sent.first, sent.done);
                     if let Some(error) = sent.failed {
+                        if budget.refusal().as_ref() == Some(&error) {
+                            // What is under way still ends, and nothing more is sent.
+                            (spent, stopped) = (true, Some(error));
+                            continue;
+                        }
                         let task = Task::Segment { stage, first: sent.done, end: sent.end };
                         failed.push(FailedTask::new(plan, task, &error, sent.attempts));
                         stopped.get_or_insert(error);
@@ -240,6 +252,9 @@ impl Run<'_> {
             Err(error) => error,
         };
         let attempts = count.attempts.load(Ordering::Relaxed) - before;
+        if self.with.budget.refusal().as_ref() == Some(&error) {
+            return Err(error);
+        }
         self.failed.push(FailedTask::new(self.with.plan, task, &error, attempts));
         Err(error)
     }
@@ -258,7 +273,7 @@ async fn save(with: &Dispatch<'_>, stages: &[StageTiming], next: Option<u64>, do
 
 /// A stage of which everything was there.
 fn skipped(stage: String, units: u64) -> StageTiming {
-    StageTiming { stage, units, resumed: units, attempts: 0, backups: 0, seconds: 0.0 }
+    StageTiming { stage, units, resumed: units, done: units, attempts: 0, backups: 0, seconds: 0.0 }
 }
 
 /// What became of a segment.

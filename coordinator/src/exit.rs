@@ -18,6 +18,13 @@ pub enum Stop {
         /// One or more.
         failed: Vec<FailedTask>,
     },
+    /// Going on could cost more than it may.
+    Spent {
+        /// How much was spent, and of how much.
+        error: Error,
+        /// What is left to be done.
+        left: String,
+    },
     /// The user asked to stop; how to go on.
     Interrupted(String),
 }
@@ -29,7 +36,7 @@ impl From<Error> for Stop {
 }
 
 impl Stop {
-    /// 1 internal error, 2 invalid request, 3 tasks that failed for reasons of several kinds, 4 store or function
+    /// 1 internal error, 2 invalid request, 3 tasks that failed for reasons of several kinds, or `--max-usd` reached, 4 store or function
     /// unavailable or disk full, 5 bad data, 130 interrupted.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(self.number())
@@ -38,6 +45,7 @@ impl Stop {
     pub(crate) fn number(&self) -> u8 {
         match self {
             Stop::Interrupted(_) => 130,
+            Stop::Spent { .. } => MIXED,
             Stop::Failed(error) => of_kind(error.kind),
             Stop::Tasks { failed, .. } => {
                 let mut codes = failed.iter().map(|task| of_kind(task.kind));
@@ -80,6 +88,12 @@ pub(crate) fn explain(stop: &Stop) {
             }
             hints.iter().for_each(|hint| eprintln!("hint: {hint}"));
             eprintln!("hint: `voxmill status {output}` lists them all; the same command tries them again");
+        }
+        Stop::Spent { error, left } => {
+            eprintln!("error: {}; {left}", error.message);
+            if let Some(hint) = &error.hint {
+                eprintln!("hint: {hint}");
+            }
         }
         Stop::Failed(error) => {
             eprintln!("error: {}", error.message);

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use pipeline::checkpoint::{Checkpoint, Ranges};
 use pipeline::op::{Choice, Cut, Op};
 use pipeline::plan::memory::Projection;
+use pipeline::plan::requests::{Objects, PlanRequests, Terms};
 use pipeline::plan::{Plan, Rows};
 use pipeline::publish::{Manifest, Outputs};
 use pipeline::state::State;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::dispatch::{FailedTask, StageTiming, told};
+use crate::price::{self, Estimate, Spent};
 use crate::run::Planned;
 use crate::units::{self, Bytes};
 
@@ -124,8 +126,9 @@ pub fn provenance(
     timings: &[StageTiming],
     projection: &Projection,
     requests: (Requests, Requests),
+    price: (Estimate, Spent),
 ) -> Value {
-    let mut report = common(plan, timings, projection, requests);
+    let mut report = common(plan, timings, projection, requests, price);
     report["finished"] = true.into();
     report["summary"] = json!(summary);
     report
@@ -137,9 +140,10 @@ pub fn unfinished(
     timings: &[StageTiming],
     projection: &Projection,
     requests: (Requests, Requests),
+    price: (Estimate, Spent),
     failed: &[FailedTask],
 ) -> Value {
-    let mut report = common(plan, timings, projection, requests);
+    let mut report = common(plan, timings, projection, requests, price);
     report["finished"] = false.into();
     report["failed"] = json!(failed);
     report
@@ -150,6 +154,7 @@ fn common(
     timings: &[StageTiming],
     projection: &Projection,
     (output, input): (Requests, Requests),
+    (estimate, spent): (Estimate, Spent),
 ) -> Value {
     json!({
         "voxmill": plan.voxmill,
@@ -165,12 +170,28 @@ fn common(
         "attempts": timings.iter().map(|t| t.attempts).sum::<u64>(),
         "memory_projected_bytes": projection.bytes,
         "requests": { "input": input, "output": output },
-        "cost_usd": 0.0,
+        "estimate": estimate,
+        "cost_usd": spent.usd,
+        "actual": spent,
     })
 }
 
+/// What is left of a run that was stopped, in a few words.
+pub(crate) fn left(plan: &Plan, timings: &[StageTiming]) -> String {
+    let Some((at, timing)) = timings.iter().enumerate().next_back() else { return "nothing is done yet".to_owned() };
+    let (stages, more) = (plan.stages.len(), plan.stages.len() - at - 1);
+    let StageTiming { stage, units, done, .. } = timing;
+    let then = match more {
+        0 => String::new(),
+        1 => ", then 1 stage more".to_owned(),
+        more => format!(", then {more} stages more"),
+    };
+    let (left, units) = (units::count(units - done), units::count(*units));
+    format!("left to do: {left} of {units} units of the stage {stage} ({} of {stages}){then}", at + 1)
+}
+
 /// The plan as text.
-pub fn plan_text(planned: &Planned) -> String {
+pub fn plan_text(planned: &Planned, estimate: &Estimate) -> String {
     let (plan, projection) = (&planned.plan, &planned.projection);
     let axes = |values: [usize; 3]| plan.extent.axes().map(|a| values[a]).collect::<Vec<_>>();
     let mut out = String::new();
@@ -208,7 +229,15 @@ pub fn plan_text(planned: &Planned) -> String {
     }
     let memory = planned.resources.memory_bytes;
     line("memory", format!("at most {} of {}", Bytes(projection.bytes), Bytes(memory)));
-    line("price", "none: everything runs on this machine".into());
+    if estimate.is_charged() {
+        let asked = &estimate.requests;
+        line("tasks", price::span(estimate.invocations));
+        line("requests", price::requests_text(asked));
+    }
+    let _ = writeln!(out, "{estimate}");
+    let mut line = |name: &str, text: String| {
+        let _ = writeln!(out, "{name:<10} {text}");
+    };
     line("stages", String::new());
     for (i, (stage, memory)) in plan.stages.iter().zip(&projection.stages).enumerate() {
         let units = plan.stage_units(i).map_or("counted later".into(), |n| format!("{} units", units::count(n)));
@@ -228,8 +257,11 @@ pub fn plan_text(planned: &Planned) -> String {
 }
 
 /// The plan for programs.
-pub fn plan_json(planned: &Planned) -> Value {
+pub fn plan_json(planned: &Planned, estimate: &Estimate) -> Value {
     let plan = &planned.plan;
+    // Bounds, where the price goes by what is to be expected.
+    let bounds = Terms { processes: 1, objects: Objects::Any };
+    let requests = PlanRequests::of(plan, &planned.projection, bounds);
     let stages: Vec<Value> = plan
         .stages
         .iter()
@@ -243,6 +275,7 @@ pub fn plan_json(planned: &Planned) -> Value {
                 "at_once": memory.limits.at_once,
                 "memory_bytes": memory.bytes,
                 "fingerprint": stage.fingerprint,
+                "requests": requests.stages[i],
             })
         })
         .collect();
@@ -258,7 +291,10 @@ pub fn plan_json(planned: &Planned) -> Value {
         "memory_limit_bytes": planned.resources.memory_bytes,
         "stages": stages,
         "job": plan.job,
-        "cost_usd": 0.0,
+        "tasks": requests.tasks(),
+        "requests": { "workers": requests.workers(), "coordinator": requests.coordinator(), "total": requests.total() },
+        "price": estimate,
+        "cost_usd": estimate.usd,
     })
 }
 
@@ -274,9 +310,21 @@ pub struct Status {
     /// Tasks that failed for good when the run was last stopped by some.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedTask>,
+    /// What it was to cost and what it has, when it last ended or was stopped; none where nothing is paid for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
     /// The summary of a finished run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
+}
+
+/// Estimate beside actual.
+#[derive(Clone, Debug, Serialize)]
+pub struct Price {
+    /// What the plan said.
+    pub estimate: Estimate,
+    /// What the last start has spent.
+    pub actual: Spent,
 }
 
 /// How far a stage is.
@@ -303,6 +351,7 @@ pub async fn status(stores: &Stores, output: &str) -> Result<Status> {
             finished: true,
             stages: Vec::new(),
             failed: Vec::new(),
+            price: last_report(&store, &manifest.plan).await?.price(),
             summary: Some(summary),
         });
     }
@@ -328,8 +377,10 @@ pub async fn status(stores: &Stores, output: &str) -> Result<Status> {
         stages.push(StageStatus { name, units, done });
         units = State::read(&store, &plan, i).await?.map(|s| s.units);
     }
-    let failed = failed_of(&store, &plan).await?;
-    Ok(Status { output: store.url().to_owned(), finished: false, stages, failed, summary: None })
+    let report = last_report(&store, &plan).await?;
+    let price = report.price();
+    let failed = report.failed;
+    Ok(Status { output: store.url().to_owned(), finished: false, stages, failed, price, summary: None })
 }
 
 /// Units of a stage with a receipt, of which some are known.
@@ -352,23 +403,54 @@ async fn done_of(store: &Store, plan: &Plan, stage: usize, units: u64, known: Op
     Ok(done)
 }
 
-/// The failed tasks that a report of this very plan lists. One that can't be read lists none.
-async fn failed_of(store: &Store, plan: &Plan) -> Result<Vec<FailedTask>> {
-    #[derive(Default, Deserialize)]
-    struct Report {
-        plan: String,
-        #[serde(default)]
-        failed: Vec<FailedTask>,
+/// What a report says that status repeats.
+#[derive(Default, Deserialize)]
+struct Report {
+    plan: String,
+    #[serde(default)]
+    failed: Vec<FailedTask>,
+    estimate: Option<Estimate>,
+    actual: Option<Spent>,
+}
+
+impl Report {
+    fn price(&self) -> Option<Price> {
+        let (estimate, actual) = (self.estimate.clone()?, self.actual.clone()?);
+        // Attempt by attempt is for those who look into the report itself.
+        estimate.is_charged().then(|| Price { estimate, actual: Spent { attempts: Vec::new(), ..actual } })
     }
-    let Some(object) = store.get(layout::RUN_REPORT).await? else { return Ok(Vec::new()) };
+}
+
+/// The report of this very plan. One that can't be read says nothing.
+async fn last_report(store: &Store, plan: &Plan) -> Result<Report> {
+    let Some(object) = store.get(layout::RUN_REPORT).await? else { return Ok(Report::default()) };
     let report: Report = serde_json::from_slice(&object.bytes).unwrap_or_default();
-    Ok(if report.plan == plan.id { report.failed } else { Vec::new() })
+    Ok(if report.plan == plan.id { report } else { Report::default() })
+}
+
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { estimate, actual } = self;
+        let asked = |made: u64, planned| format!("{} of {}", units::count(made), price::span(planned));
+        let requests = &actual.requests;
+        let (low, high) = (price::usd(estimate.usd.low), price::usd(estimate.usd.high));
+        writeln!(f, "price      {} of {low} to {high} that were estimated", price::usd(actual.usd))?;
+        if let Some(planned) = estimate.gb_seconds {
+            let (gb_seconds, starts) = (actual.gb_seconds, actual.cold_starts);
+            writeln!(f, "  invocations {}, {starts} of them cold", asked(actual.invocations, estimate.invocations))?;
+            writeln!(f, "  GB-seconds  {gb_seconds:.1} of {:.1} to {:.1}", planned.low, planned.high)?;
+        }
+        writeln!(f, "  GET         {}", asked(requests.gets, estimate.requests.gets))?;
+        let writes = estimate.requests.puts + estimate.requests.lists;
+        write!(f, "  PUT, LIST   {}", asked(requests.puts + requests.lists, writes))
+    }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(summary) = &self.summary {
-            return write!(f, "finished\n{summary}");
+            write!(f, "finished\n{summary}")?;
+            return self.price.as_ref().map_or(Ok(()), |price| write!(f, "\n{price}"));
         }
         writeln!(f, "{}: unfinished; the command that started it goes on with it", self.output)?;
         for stage in &self.stages {
@@ -381,6 +463,6 @@ impl fmt::Display for Status {
             writeln!(f, "failed when it was last stopped:")?;
             write!(f, "{}", told(&self.failed))?;
         }
-        Ok(())
+        self.price.as_ref().map_or(Ok(()), |price| writeln!(f, "{price}"))
     }
 }

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pipeline::array::{Array, Geometry, Pick};
 use pipeline::fence::{Clock, Moment};
@@ -21,13 +21,14 @@ use pipeline::task::Worker;
 use pipeline::{Error, Kind, Result, layout, wire};
 use tokio::sync::OnceCell;
 
-use crate::cli::{ExecutorName, How};
+use crate::cli::{ExecutorName, How, PriceArgs};
 use crate::dispatch::{self, Dispatch};
 use crate::executor::{self, Executor, Function, Lambda, Local};
 use crate::exit::Stop;
 use crate::hold::Hold;
 use crate::machine;
 use crate::output::{Taken, Taking};
+use crate::price::{self, Budget, Estimate, Fleet, Prices, Pricing, calibrate, is_charged};
 use crate::progress::Progress;
 use crate::report::{self, Summary};
 use pipeline::step::PerAxis;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub segment: Option<u64>,
     /// Shape of the label merge.
     pub merge: MergeSettings,
+    /// What is paid for, by which prices, and how much of it there may be.
+    pub price: Pricing,
     /// Replace another job's answers.
     pub overwrite: bool,
     /// Keep the run's own state.
@@ -99,6 +102,21 @@ pub(crate) fn wall_clock() -> Clock {
     })
 }
 
+/// What the flags say of the price.
+fn pricing(flags: &PriceArgs) -> Result<Pricing> {
+    let PriceArgs { max_usd, price_region, prices: by_hand, price_arch } = flags;
+    if max_usd.is_some_and(|usd| !usd.is_finite() || usd < 0.0) {
+        return Err(Error::invalid("--max-usd is an amount of USD, as in 2.50"));
+    }
+    let mut prices = match (price_region, std::env::var("AWS_REGION")) {
+        (Some(region), _) => Prices::of(region, *price_arch)?,
+        (None, Ok(region)) => Prices::of(&region, *price_arch).or_else(|_| Prices::of(price::REGION, *price_arch))?,
+        (None, Err(_)) => Prices::of(price::REGION, *price_arch)?,
+    };
+    by_hand.iter().try_for_each(|text| prices.set(text))?;
+    Ok(Pricing { prices, region_given: price_region.is_some(), fleet: None, max_usd: *max_usd })
+}
+
 impl Settings {
     /// What the flags mean.
     pub(crate) fn of(how: &How) -> Result<Self> {
@@ -130,6 +148,7 @@ impl Settings {
         Ok(Self {
             resources,
             place,
+            price: pricing(&how.price)?,
             block,
             segment: how.segment,
             merge,
@@ -180,6 +199,24 @@ impl Settings {
                 workers.map_or(most, |wanted| wanted.min(most))
             }
         }
+    }
+
+    /// What the run is paid by.
+    fn pricing(&self) -> Pricing {
+        /// As long as Lambda lets an attempt take, where nothing is known of the function.
+        const TIMEOUT: Duration = Duration::from_secs(15 * 60);
+        let mut pricing = self.price.clone();
+        if let Place::Lambda { function, .. } = &self.place {
+            let (memory_mib, timeout) = match function {
+                Some(function) => {
+                    pricing = pricing.of_function(&function.region, &function.architecture);
+                    (function.memory_mib, function.timeout)
+                }
+                None => (FUNCTION_MEMORY >> 20, TIMEOUT),
+            };
+            pricing.fleet = Some(Fleet { memory_mib, instances: self.workers() as u64, timeout });
+        }
+        pricing
     }
 
     /// The function that runs tasks, if it is one that does.
@@ -256,6 +293,8 @@ pub async fn planned(stores: &Stores, job: &Job, settings: &Settings) -> Result<
         block: block.map_err(|e| e.at("--block"))?,
         segment: settings.segment,
         merge: settings.merge,
+        charged: settings.pricing().fleet.is_some()
+            || [image.input.url.as_str(), output.url()].iter().any(|url| is_charged(url)),
         workers: Some(settings.workers()),
         code: settings.function().ok().flatten().map(|function| function.code_sha256.clone()),
         earlier: None,
@@ -263,6 +302,21 @@ pub async fn planned(stores: &Stores, job: &Job, settings: &Settings) -> Result<
     let plan = build::plan(job, &image, &wishes, &settings.resources)?;
     let projection = memory::project(&plan, &settings.resources)?;
     Ok(Planned { plan, projection, output, resources: settings.resources, image, wishes })
+}
+
+/// Plans a job and says what it will cost; `sample` tries a part of it first.
+///
+/// # Errors
+/// See [`planned`], and what the sample failed with.
+pub async fn priced(stores: &Stores, job: &Job, settings: &Settings, sample: bool) -> Result<(Planned, Estimate)> {
+    let planned = planned(stores, job, settings).await?;
+    let sample = match sample {
+        true => Some(calibrate(stores, &planned, settings).await?),
+        false => None,
+    };
+    let Planned { plan, projection, output, .. } = &planned;
+    let estimate = Estimate::of(plan, projection, output.url(), &settings.pricing(), sample.as_ref());
+    Ok((planned, estimate))
 }
 
 /// Opens an array that is read beside the input: of an image group the job's level, and where there is no such level, or
@@ -444,6 +498,12 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
             (Arc::new(Local::new(worker, Arc::clone(&progress))), sources)
         }
     };
+    let pricing = settings.pricing();
+    let estimate = Estimate::of(&plan, &projection, store.url(), &pricing, None);
+    let budget = Budget::new(&pricing, &plan, &projection, &[store.clone(), sources.input.store().clone()]);
+    if estimate.is_charged() {
+        progress.say(&estimate.in_a_line(pricing.max_usd));
+    }
     let dispatch = Dispatch {
         plan: &plan,
         store: &store,
@@ -451,18 +511,23 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
         progress: &progress,
         clock: &clock,
         hold,
+        budget: &budget,
         failures_most: settings.failures_most,
         seed: seed(),
     };
     let ended = hold.while_held(async { Ok(dispatch::run(&dispatch).await) }).await?;
     let requests = || (store.requests(), sources.input.store().requests());
+    let price = || (estimate.clone(), budget.spent());
     let state = match ended.state {
         Ok(state) => state,
         Err(error) => {
-            let report = report::unfinished(&plan, &ended.stages, &projection, requests(), &ended.failed);
+            let report = report::unfinished(&plan, &ended.stages, &projection, requests(), price(), &ended.failed);
             // Why it failed is known, and may be why this can't be written either.
             if let Err(error) = publish::write_report(&store, &report).await {
                 tracing::info!(error = error.message, "no report was written");
+            }
+            if budget.refusal().as_ref() == Some(&error) {
+                return Err(Stop::Spent { error, left: report::left(&plan, &ended.stages) });
             }
             // The coordinator itself may have lost the store after some tasks had failed; that comes first then.
             let by_tasks = ended.failed.iter().any(|task| task.message == error.message);
@@ -479,7 +544,8 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
     let units: Vec<u64> = timings.iter().map(|t| t.units).collect();
     let seconds = started.elapsed().as_secs_f64();
     let summary = Summary::of(&plan, &state, store.url(), Some(seconds));
-    publish::write_report(&store, &report::provenance(&plan, &summary, &timings, &projection, requests())).await?;
+    publish::write_report(&store, &report::provenance(&plan, &summary, &timings, &projection, requests(), price()))
+        .await?;
     let manifest = publish::fold(&store, &plan, &units, &sources, settings.keep).await?;
     if manifest.contents.is_none() && sources.input.store().can_list() {
         progress

@@ -12,6 +12,8 @@
 //! stage will hold, and [`requests`] what it will ask of the store.
 
 pub mod build;
+mod cheapest;
+mod effort;
 mod fingerprint;
 mod given;
 mod lay;

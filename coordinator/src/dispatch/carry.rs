@@ -143,8 +143,9 @@ impl<'a> Carrier<'a> {
 
     /// Sends an attempt, and gives it up when its time has passed.
     async fn send(&self, task: Task, began: &Began, count: &Count) -> Result<Answer> {
+        let Dispatch { plan, executor, clock, hold, budget, .. } = self.with;
+        let entered = budget.enter(task).await?;
         count.attempts.fetch_add(1, Ordering::Relaxed);
-        let Dispatch { plan, executor, clock, hold, .. } = self.with;
         let now = clock.now();
         let after = |time: Duration| now.plus_ms(time.as_millis() as u64);
         // What has begun by the deadline has a quarter of the time to end, so that its receipt is still written.
@@ -156,18 +157,21 @@ impl<'a> Carrier<'a> {
         let attempt = Attempt { plan: plan.id.clone(), task, deadline, not_after };
         let used = Used::default();
         let answer = executor.run(&attempt, began, &used);
-        let Some(not_after) = not_after else { return answer.await };
-        let answer = tokio::select! {
-            answer = answer => answer,
-            () = self.until(not_after) => {
-                Err(Error::unavailable(format!("no answer about the task {} in its time", TaskName::from(task))))
-            }
+        let answer = match not_after {
+            None => answer.await,
+            Some(not_after) => tokio::select! {
+                answer = answer => answer,
+                () = self.until(not_after) => {
+                    Err(Error::unavailable(format!("no answer about the task {} in its time", TaskName::from(task))))
+                }
+            },
         };
-        // What was answered writes nothing more; of what was not, nobody knows.
         let refused = answer.as_ref().is_err_and(|error| error.throttled.is_some());
+        // What was answered writes nothing more; of what was not, nobody knows.
         if answer.is_ok() || refused || used.get().is_some() {
             hold.settled();
         }
+        entered.ended(task, &used, refused);
         answer
     }
 

@@ -3,6 +3,7 @@
 //! so an hour of hanging takes no time at all; the seed of the pauses is [`scripted::SEED`].
 
 mod scripted;
+mod spending;
 
 use pipeline::Kind;
 
@@ -162,6 +163,7 @@ async fn throttling_narrows_the_window_until_it_is_over() {
         progress: &Progress::new(true),
         clock: &Clock::new(|| pipeline::fence::Moment(0)),
         hold: &Hold::alone(1),
+        budget: &Budget::unlimited(),
         failures_most: 0,
         seed: scripted::SEED,
     };

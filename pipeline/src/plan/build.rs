@@ -3,6 +3,7 @@
 
 use voxel::{Dtype, Extent};
 
+use super::cheapest;
 use super::memory::{self, Resources};
 use super::{FORMAT, Given, Input, Intensity, MergeSettings, Plan, Rows, Stored, Table, TableId, hash, lay};
 use crate::array::{ArraySpec, BloscCompressor, Codec, Geometry, GroupKind, OmeVersion};
@@ -38,6 +39,8 @@ pub struct Wishes {
     pub segment: Option<u64>,
     /// Shape of the label merge.
     pub merge: MergeSettings,
+    /// Whether requests are paid for, as they are where input or output lie in a bucket: blocks are then chosen by price.
+    pub charged: bool,
     /// Processes that work on the run side by side, each with the resources of one; none for one.
     pub workers: Option<usize>,
     /// Names the code of those, where it is not this program's; see [`Plan::code`].
@@ -138,6 +141,7 @@ pub fn plan(job: &Job, image: &InputImage, wishes: &Wishes, resources: &Resource
     let unit = object_shape(&plan);
     plan.grid.block = match wishes.block {
         Some(block) => std::array::from_fn(|a| block[a].max(1).next_multiple_of(unit[a]).min(roof(extent, unit)[a])),
+        None if wishes.charged => cheapest::block(&plan, unit, wishes, resources)?,
         None => choose_block(&plan, unit, wishes, resources)?,
     };
     let voxels = plan.grid.largest().iter().product::<usize>();
@@ -281,7 +285,7 @@ fn object_shape(plan: &Plan) -> [usize; 3] {
 }
 
 /// The smallest multiple of the unit that covers the volume.
-fn roof(extent: Extent, unit: [usize; 3]) -> [usize; 3] {
+pub(super) fn roof(extent: Extent, unit: [usize; 3]) -> [usize; 3] {
     std::array::from_fn(|a| extent.shape[a].next_multiple_of(unit[a]))
 }
 
@@ -297,18 +301,7 @@ fn choose_block(plan: &Plan, unit: [usize; 3], wishes: &Wishes, resources: &Reso
     let threads = resources.threads as u64 * wishes.workers.unwrap_or(1) as u64;
     let roof = roof(plan.extent, unit);
     let mut block: [usize; 3] = std::array::from_fn(|a| unit[a].min(roof[a]));
-    fits(block).map_err(|e| {
-        let half = unit.iter().max().map_or(0, |longest| longest / 2);
-        let (object, parts) = match plan.images.first() {
-            Some(stored) if stored.spec.shards.is_some() => ("shard", ", or smaller shards: --shards none".to_owned()),
-            // Chunks smaller than that cost more for what is kept of each than they save.
-            Some(_) if half < 32 => ("output chunk", String::new()),
-            Some(_) => ("output chunk", format!(", or smaller chunks, as with --chunks {half}")),
-            None => ("input chunk", ", or an input of smaller chunks".to_owned()),
-        };
-        let memory = e.hint.clone().unwrap_or_default();
-        e.hint(format!("{memory}{parts}; a block is at least one {object}, here {unit:?} voxels"))
-    })?;
+    fits(block).map_err(|e| too_large(plan, unit, e))?;
     loop {
         // The shortest side grows first, so that blocks stay near cubes and their halos small.
         let mut axes: Vec<usize> = plan.extent.axes().filter(|a| block[*a] < roof[*a]).collect();
@@ -325,6 +318,20 @@ fn choose_block(plan: &Plan, unit: [usize; 3], wishes: &Wishes, resources: &Reso
             None => return Ok(block),
         }
     }
+}
+
+/// Not even the smallest block fits.
+pub(super) fn too_large(plan: &Plan, unit: [usize; 3], e: Error) -> Error {
+    let half = unit.iter().max().map_or(0, |longest| longest / 2);
+    let (object, parts) = match plan.images.first() {
+        Some(stored) if stored.spec.shards.is_some() => ("shard", ", or smaller shards: --shards none".to_owned()),
+        // Chunks smaller than that cost more for what is kept of each than they save.
+        Some(_) if half < 32 => ("output chunk", String::new()),
+        Some(_) => ("output chunk", format!(", or smaller chunks, as with --chunks {half}")),
+        None => ("input chunk", ", or an input of smaller chunks".to_owned()),
+    };
+    let memory = e.hint.clone().unwrap_or_default();
+    e.hint(format!("{memory}{parts}; a block is at least one {object}, here {unit:?} voxels"))
 }
 
 /// The chunks of an array between stages: parts of blocks, so that no two blocks write one object, and small enough

@@ -231,34 +231,14 @@ fn spilling_is_cheaper(ops: &[Op], dtype: Dtype, later: usize) -> bool {
 
 /// Units of a segment: about half a minute of work, but at least four segments for each thread.
 fn segment(plan: &Plan, kind: &StageKind, threads: usize) -> u64 {
-    let voxels = plan.grid.largest().iter().product::<usize>() as f64;
-    let (seconds_per_unit, units) = match kind {
-        StageKind::Map(pass) => {
-            // Reading and writing a voxel costs about as much as a cheap op.
-            let ops: f64 = plan.ops_of(pass).iter().map(|op| 1.0 / op.rate()).sum();
-            let leaves: f64 = pass
-                .leaves
-                .iter()
-                .map(|leaf| match leaf {
-                    Leaf::Count(_) => 0.0,
-                    Leaf::Image(_) => 2e-9,
-                    Leaf::Labels { .. } | Leaf::Rows { .. } | Leaf::Contacts { .. } => 2e-8,
-                })
-                .sum();
-            (voxels * (ops + 5e-9 + leaves), plan.grid.units())
-        }
-        StageKind::Relabel { .. } => (voxels * 5e-9, plan.grid.units()),
-        StageKind::Seam { .. } => (0.02, plan.grid.units()),
-        StageKind::Up { level, .. } | StageKind::Down { level, .. } => (0.2, plan.tree().units(*level)),
-        // Ranges and row groups are counted later; a range is a second, a row group some.
+    let units = match kind {
+        StageKind::Map(_) | StageKind::Relabel { .. } | StageKind::Seam { .. } => plan.grid.units(),
+        StageKind::Up { level, .. } | StageKind::Down { level, .. } => plan.tree().units(*level),
+        // Ranges and row groups are counted later.
         StageKind::Rank(_) | StageKind::Table(_) => return 4,
-        StageKind::Level { image, level } => {
-            let objects = plan.level_objects(*image, *level).unwrap_or(1);
-            let object = plan.stored(*image).map_or(1, |s| s.level_spec(*level).unit_shape().iter().product::<usize>());
-            (8.0 * object as f64 * 4e-9, objects)
-        }
+        StageKind::Level { image, level } => plan.level_objects(*image, *level).unwrap_or(1),
         StageKind::Publish => return 1,
     };
-    let long = (SEGMENT_SECONDS / seconds_per_unit).max(1.0) as u64;
+    let long = (SEGMENT_SECONDS / plan.unit_seconds(kind)).max(1.0) as u64;
     long.min(units.div_ceil(4 * threads as u64))
 }

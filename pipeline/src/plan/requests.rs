@@ -22,6 +22,11 @@ use crate::plan::Intensity;
 pub(super) use read::ENTRY_BYTES;
 pub use span::{Asked, Span};
 
+/// A larger object goes to a bucket in parts, with a request to begin and one to end.
+const ONE_REQUEST_BYTES: u64 = 64 << 20;
+/// Parts of it.
+const OBJECT_PART_BYTES: u64 = 16 << 20;
+
 /// What is taken for granted about a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
@@ -320,7 +325,10 @@ impl Counting<'_> {
         let objects = spec.grid().iter().map(|n| *n as u64).product::<u64>() * names;
         let bytes = spec.unit_shape().iter().product::<usize>() as u64 * spec.dtype.size() as u64;
         // Packing makes them smaller, or hardly larger.
-        Asked { bytes_out: Span { low: 0, high: objects * (bytes + bytes / 128 + 1024) }, ..Asked::puts(objects) }
+        let bytes = bytes + bytes / 128 + 1024;
+        let parts = if bytes <= ONE_REQUEST_BYTES { 1 } else { bytes.div_ceil(OBJECT_PART_BYTES) + 2 };
+        let puts = Span { low: objects, high: objects.saturating_mul(parts) };
+        Asked { puts, bytes_out: Span::up_to(objects.saturating_mul(bytes)), ..Asked::default() }
     }
 
     /// A level made of the one before.

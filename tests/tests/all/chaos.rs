@@ -16,6 +16,7 @@ use std::sync::Arc;
 use coordinator::dispatch::{self, Dispatch, Ended};
 use coordinator::executor::Executor;
 use coordinator::hold::Hold;
+use coordinator::price::Budget;
 use coordinator::progress::Progress;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -156,6 +157,7 @@ impl Case {
             progress: &Progress::new(true),
             clock: &clock,
             hold: &Hold::alone(lease),
+            budget: &Budget::unlimited(),
             failures_most: 0,
             seed: self.seed ^ lease,
         })

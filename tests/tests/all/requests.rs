@@ -9,6 +9,7 @@ use std::sync::Arc;
 use coordinator::dispatch::{self, Dispatch};
 use coordinator::executor::{Executor, Local};
 use coordinator::hold::Hold;
+use coordinator::price::Budget;
 use coordinator::progress::Progress;
 use object_store::memory::InMemory;
 use pipeline::fence::{Clock, Moment};
@@ -68,6 +69,7 @@ fn run(plan: &Plan, resources: &Resources) -> Counted {
             progress: &Progress::new(true),
             clock: &clock,
             hold: &Hold::alone(1),
+            budget: &Budget::unlimited(),
             failures_most: 0,
             seed: 1,
         })

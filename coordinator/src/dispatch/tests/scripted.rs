@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep};
 use voxel::{Dtype, Extent};
 
 use super::super::*;
-use crate::executor::{Began, Terms, Used};
+use crate::executor::{Began, Terms, Usage, Used};
+use crate::price::Budget;
 
 /// What becomes of an attempt.
 #[derive(Clone, Debug)]
@@ -46,6 +47,7 @@ pub(super) struct Bench {
     clock: Clock,
     pub(super) failures_most: usize,
     pub(super) lease: u64,
+    pub(super) budget: Budget,
 }
 
 pub(super) struct Scripted {
@@ -57,6 +59,8 @@ pub(super) struct Scripted {
     sent: Mutex<Vec<(Task, Duration)>>,
     started: Instant,
     under_way: Mutex<(usize, usize)>,
+    /// What each attempt says that it took, if anything.
+    pub(super) usage: Mutex<Option<Usage>>,
 }
 
 /// Stands for the decision that ends the first stage.
@@ -91,9 +95,10 @@ impl Bench {
             sent: Mutex::default(),
             started,
             under_way: Mutex::default(),
+            usage: Mutex::default(),
         });
         let clock = Clock::new(move || Moment(1_000_000 + started.elapsed().as_millis() as u64));
-        Self { plan, store, executor, clock, failures_most: 0, lease: 1 }
+        Self { plan, store, executor, clock, failures_most: 0, lease: 1, budget: Budget::unlimited() }
     }
 
     /// What becomes of the attempts at the task that begins with this unit.
@@ -111,6 +116,7 @@ impl Bench {
             progress: &Progress::new(true),
             clock: &self.clock,
             hold: &Hold::alone(self.lease),
+            budget: &self.budget,
             failures_most: self.failures_most,
             seed: SEED,
         })
@@ -212,13 +218,17 @@ impl Drop for UnderWay<'_> {
 
 #[async_trait]
 impl Executor for Scripted {
-    async fn run(&self, attempt: &Attempt, began: &Began, _used: &Used) -> Result<Answer> {
+    async fn run(&self, attempt: &Attempt, began: &Began, used: &Used) -> Result<Answer> {
         let _under_way = UnderWay::new(&self.under_way);
         assert_eq!(attempt.plan, self.plan.id);
         assert_eq!(attempt.not_after.is_some(), self.terms.attempt_limit.is_some());
         assert!(attempt.deadline <= attempt.not_after);
         self.sent.lock().unwrap().push((attempt.task, self.started.elapsed()));
-        self.act(attempt.task, began).await
+        let answer = self.act(attempt.task, began).await;
+        if let Some(usage) = *self.usage.lock().unwrap() {
+            used.set(usage);
+        }
+        answer
     }
 
     fn terms(&self) -> Terms {

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use coordinator::exit::Stop;
+use coordinator::price::Pricing;
 use coordinator::run::{self, Place, Settings};
 use pipeline::array::{ArraySpec, Codec, OmeVersion, write_whole};
 use pipeline::job::{Job, Shards, steps_from_line};
@@ -70,6 +71,7 @@ impl Cut {
             block: Some(per_axis(self.block, planar)),
             segment: self.segment,
             merge: MergeSettings { fanout: self.fanout, range_rows: self.range_rows, group_rows: self.group_rows },
+            price: Pricing::default(),
             overwrite: false,
             into_input: false,
             keep: false,
@@ -199,6 +201,7 @@ impl Lab {
             Ok(_) => Ok(()),
             Err(Stop::Failed(error)) => Err(format!("{:?}: {}", error.kind, error.message)),
             Err(Stop::Tasks { failed, .. }) => Err(format!("{failed:?}")),
+            Err(Stop::Spent { error, left }) => Err(format!("{}: {left}", error.message)),
             Err(Stop::Interrupted(how)) => Err(how),
         }
     }
