@@ -27,6 +27,23 @@ lock() {
     flock --wait 300 9 || fail "another of the scripts has been at work for five minutes"
 }
 
+# The programs in wheels, in a virtual environment of their own. Its stamp is written last, so that an install that was cut
+# short is done again.
+packages() {
+    local stamp
+    stamp=$({ "$python" --version && cat "$here/requirements.txt"; } | sha256sum | cut -d' ' -f1)
+    [[ -f $venv/stamp && $(<"$venv/stamp") == "$stamp" ]] && return
+    say "installing the packages of localstack/requirements.txt"
+    # What runs from there is of another version, or of an install that was cut short.
+    stop_service s3
+    rm -rf "$venv" &&
+        "$python" -m venv "$venv" >&2 &&
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps \
+            --requirement "$here/requirements.txt" >&2 &&
+        printf '%s\n' "$stamp" >"$venv/stamp" ||
+        fail "the packages of localstack/requirements.txt could not be installed"
+}
+
 # processes NAME: the ids of those that are the service, one a line.
 processes() {
     local words file
@@ -34,8 +51,9 @@ processes() {
         s3) words="-dir=$state/s3" ;;
         lambda) words="$state/lambda" ;;
     esac
-    # The pattern comes by standard input, so that grep's own command line doesn't have it.
-    grep --files-with-matches --no-messages --text --fixed-strings --file=- /proc/[0-9]*/cmdline <<<"$words" |
+    # The pattern comes by standard input, so that grep's own command line doesn't have it. Processes that end while it
+    # looks are no failure.
+    { grep --files-with-matches --no-messages --text --fixed-strings --file=- /proc/[0-9]*/cmdline <<<"$words" || true; } |
         while IFS=/ read -r _ _ id file; do
             case $1/$(readlink "/proc/$id/exe") in
                 s3/*/weed | s3/*/"weed (deleted)") echo "$id" ;;
@@ -73,12 +91,11 @@ detach() {
 # The ports, from the first `up` on the same: whoever has read the export lines can go on using them. New ones are taken
 # only where somebody else has one of them now.
 ports() {
-    local names=(s3 s3_grpc master master_grpc filer filer_grpc volume volume_grpc admin admin_grpc lambda) name new
+    local names=(s3 master filer volume admin lambda) name new
     if [[ -f $state/ports ]]; then
         source "$state/ports"
         local taken=()
-        [[ -n $(processes s3) ]] || taken+=($port_s3 $port_s3_grpc $port_master $port_master_grpc $port_filer \
-            $port_filer_grpc $port_volume $port_volume_grpc $port_admin $port_admin_grpc)
+        [[ -n $(processes s3) ]] || taken+=($port_s3 $port_master $port_filer $port_volume $port_admin)
         [[ -n $(processes lambda) ]] || taken+=($port_lambda)
         [[ ${#taken[@]} == 0 ]] || "$python" "$here/probe.py" are-free "${taken[@]}" 2>/dev/null && return
         say "somebody else has a port that was ours; taking others"
@@ -129,19 +146,30 @@ JSON
     # under when it can; small volumes, as each bucket takes several. It answers only this machine, and tells nobody.
     detach "$state/s3.log" env -C "$state/home" -i HOME="$state/home" PATH="$PATH" GOMEMLIMIT=512MiB "$venv/bin/weed" mini \
         "-dir=$state/s3" -ip=127.0.0.1 -ip.bind=127.0.0.1 "-s3.config=$state/s3.json" \
-        "-s3.port=$port_s3" "-s3.port.grpc=$port_s3_grpc" -s3.port.iceberg=0 -s3.port.lance=0 \
-        -s3.autoCreateBucket=false "-master.port=$port_master" "-master.port.grpc=$port_master_grpc" \
-        "-filer.port=$port_filer" "-filer.port.grpc=$port_filer_grpc" "-volume.port=$port_volume" \
-        "-volume.port.grpc=$port_volume_grpc" "-admin.port=$port_admin" "-admin.port.grpc=$port_admin_grpc" \
+        "-s3.port=$port_s3" -s3.port.iceberg=0 -s3.port.lance=0 -s3.autoCreateBucket=false "-master.port=$port_master" \
+        "-filer.port=$port_filer" "-volume.port=$port_volume" "-admin.port=$port_admin" \
         -admin.ui=false -webdav=false -master.telemetry=false -master.volumeSizeLimitMB=512 -volume.max=400
 }
 
-# Waits until the store answers and has the bucket.
-await_s3() {
-    local fault
-    fault=$("$python" "$here/probe.py" bucket "$bucket" --seconds 60 2>&1) ||
-        fail "the S3 server gives no bucket after a minute: $fault (its log: $state/s3.log)"
+# await NAME QUESTION...: starts the service where it doesn't run, and waits for a minute until the question has its answer.
+# One that was just about to end when it was looked for is started again; one that ends by itself is not for ever.
+await() {
+    local name=$1 fault='' starts=0 end=$((SECONDS + 60))
+    shift
+    while ((SECONDS < end)); do
+        if [[ -z $(processes "$name") ]]; then
+            ((starts < 3)) || fail "$name ends as soon as it is started: $(tail -n 1 "$state/$name.log") (its log: $state/$name.log)"
+            starts=$((starts + 1))
+            "start_$name"
+        fi
+        fault=$("$python" "$here/probe.py" "$@" --seconds 2 2>&1) && return
+    done
+    fail "$name doesn't answer after a minute: $fault (its log: $state/$name.log)"
 }
+
+# Until the store answers and has the bucket; until the endpoint answers and has the function.
+await_s3() { await s3 bucket "$bucket"; }
+await_lambda() { await lambda function "$function"; }
 
 # Starts the endpoint with the arguments that `up` left.
 start_lambda() {
@@ -149,10 +177,4 @@ start_lambda() {
     [[ -f $state/lambda.arguments ]] || fail "there is no function yet: run localstack/up"
     mapfile -t arguments <"$state/lambda.arguments"
     detach "$state/lambda.log" "${arguments[@]}"
-}
-
-await_lambda() {
-    local fault
-    fault=$("$python" "$here/probe.py" function "$function" --seconds 20 2>&1) ||
-        fail "the Lambda endpoint doesn't answer: $fault (its log: $state/lambda.log)"
 }

@@ -4,6 +4,7 @@
 import datetime
 import http.server
 import os
+import socketserver
 import threading
 import unittest
 from unittest import mock
@@ -72,7 +73,9 @@ class Store(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server(socketserver.ThreadingTCPServer):
+    # Not an HTTPServer, which asks the network for its own name.
+    daemon_threads = True
     request_queue_size = 128
 
 

@@ -91,6 +91,8 @@ pub(crate) fn unusable(error: &CredentialsError) -> Error {
     let said = aws_smithy_types::error::display::DisplayErrorContext(error).to_string();
     match error {
         CredentialsError::CredentialsNotLoaded(_) => none_found(&said),
+        // The machine's own are what is asked for last; most machines have none.
+        _ if said.contains("IMDS") => none_found(&said),
         CredentialsError::ProviderTimedOut(_) => Error::unavailable("whoever knows the AWS credentials doesn't answer")
             .hint("set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         _ => Error::invalid(format!("the AWS credentials can't be used: {}", in_short(&said)))

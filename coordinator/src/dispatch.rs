@@ -96,6 +96,14 @@ pub struct StageTiming {
     pub seconds: f64,
 }
 
+/// Asks something before the first task is sent, again where that may help. `seed` is that of the spread of pauses.
+///
+/// # Errors
+/// What the last try failed with.
+pub async fn patiently<T, F: Future<Output = Result<T>>>(seed: u64, question: impl Fn() -> F) -> Result<T> {
+    retry::patiently(&retry::Jitter::new(seed), question).await
+}
+
 /// Runs all stages of a plan that have not ended yet.
 pub async fn run(with: &Dispatch<'_>) -> Ended {
     let mut run = Run { with, carrier: Carrier::new(with), stages: Vec::new(), failed: Vec::new() };

@@ -37,6 +37,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// What is logged unless VOXMILL_LOG says more. What the SDK tries in vain is no news: what came of it is told.
+const LOG: &str = "warn,aws_config=error,aws_credential_types=error,aws_smithy_runtime=off";
+
 /// The program: everything but the process itself.
 pub fn main() -> ExitCode {
     pipeline::process::keep_memory_tight();
@@ -44,7 +47,7 @@ pub fn main() -> ExitCode {
     exit::hush_broken_pipes();
     let cli = cli::Cli::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("VOXMILL_LOG").unwrap_or_else(|_| "warn".into()))
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("VOXMILL_LOG").unwrap_or_else(|_| LOG.into()))
         .with_writer(std::io::stderr)
         .init();
     match commands::execute(cli) {

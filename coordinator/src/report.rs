@@ -164,7 +164,7 @@ fn common(
         "intensity": plan.intensity,
         "identity": plan.identity,
         "plan": plan.id,
-        "executor": "local",
+        "executor": if estimate.gb_seconds.is_some() { "lambda" } else { "local" },
         "block": plan.grid.block,
         "stages": timings,
         "attempts": timings.iter().map(|t| t.attempts).sum::<u64>(),

@@ -89,6 +89,11 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Of the spread of pauses: another for each process and moment.
+fn seed() -> u64 {
+    wall_clock().now().0 ^ u64::from(std::process::id()) << 32
+}
+
 /// The clock of this machine.
 pub(crate) fn wall_clock() -> Clock {
     Clock::new(|| {
@@ -169,7 +174,7 @@ impl Settings {
     /// See [`Function::find`]; Invalid when it has less memory than was given.
     pub async fn looked_up(self) -> Result<Self> {
         let Place::Lambda { name: Some(name), workers, memory, .. } = &self.place else { return Ok(self) };
-        let function = Function::find(name).await?;
+        let function = dispatch::patiently(seed(), || Function::find(name)).await?;
         let found = Resources { merge_bytes: self.resources.merge_bytes, ..function.resources() };
         if *memory && self.resources.memory_bytes > found.memory_bytes {
             return Err(Error::invalid(format!("--memory is more than the {} MiB of {function}", function.memory_mib))
@@ -457,7 +462,8 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
         Lambda::new(Arc::clone(function), store.url(), run, settings.workers(), Arc::clone(&progress))
     });
     if let (Some(lambda), Some(function)) = (&lambda, function) {
-        lambda.check(reads(&planned.plan)).await?;
+        let reads = reads(&planned.plan);
+        dispatch::patiently(seed(), || lambda.check(reads.clone())).await?;
         if function.is_latest() {
             progress.say(&format!(
                 "warning: {function} is no published version: deploying another changes it under the run"
@@ -507,7 +513,7 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
         hold,
         budget: &budget,
         failures_most: settings.failures_most,
-        seed: clock.now().0 ^ u64::from(std::process::id()) << 32,
+        seed: seed(),
     };
     let ended = hold.while_held(async { Ok(dispatch::run(&dispatch).await) }).await?;
     let requests = || (store.requests(), sources.input.store().requests());

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::Dispatch;
 use super::pace::Pace;
-use super::retry::{Jitter, Tries, may_pass};
+use super::retry::{self, Jitter, Tries, may_pass};
 use super::window::Window;
 use crate::executor::{Began, Terms, Used};
 
@@ -78,15 +78,7 @@ impl<'a> Carrier<'a> {
 
     /// Asks the store something on the coordinator's own behalf, again where that may help.
     pub(super) async fn ask<T, F: Future<Output = Result<T>>>(&self, question: impl Fn() -> F) -> Result<T> {
-        let mut tries = Tries::default();
-        loop {
-            let error = match question().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            let Some(pause) = tries.again(&error, &self.jitter) else { return Err(error) };
-            tokio::time::sleep(pause).await;
-        }
+        retry::patiently(&self.jitter, question).await
     }
 
     /// The answer of a task that is done, from what it left.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pipeline::{Error, Kind};
+use pipeline::{Error, Kind, Result};
 
 use crate::dice::Dice;
 
@@ -48,6 +48,22 @@ impl Tries {
         }
         let pause = rule.pause.saturating_mul(GROWTH.saturating_pow(*failed - 1)).min(rule.longest);
         Some(pause.mul_f64(jitter.factor()))
+    }
+}
+
+/// Asks something, again where that may help.
+pub(super) async fn patiently<T, F: Future<Output = Result<T>>>(
+    jitter: &Jitter,
+    question: impl Fn() -> F,
+) -> Result<T> {
+    let mut tries = Tries::default();
+    loop {
+        let error = match question().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let Some(pause) = tries.again(&error, jitter) else { return Err(error) };
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -9,7 +9,8 @@ import time
 import urllib.error
 import urllib.request
 
-API = f"http://{os.environ['AWS_LAMBDA_RUNTIME_API']}/2018-06-01/runtime"
+# On Lambda an address; cargo-lambda gives a URL.
+API = f"http://{os.environ['AWS_LAMBDA_RUNTIME_API'].removeprefix('http://')}/2018-06-01/runtime"
 CALLS = 0
 
 

@@ -86,6 +86,8 @@ pub(super) fn io_failure(doing: Doing, name: &str, error: &io::Error) -> Error {
             Error::invalid(format!("can't {verb} {name}: a folder of that name is there"))
         }
         K::InvalidFilename => Error::invalid(format!("can't {verb} {name}: the file system refuses the name")),
+        K::ConnectionRefused => Error::unavailable(format!("can't {verb} {name}: nobody answers at its address"))
+            .hint("check the address: of buckets, it is AWS_ENDPOINT_URL_S3 where that is set, else AWS's"),
         _ => Error::unavailable(format!("can't {verb} {name}: {error}")),
     }
 }

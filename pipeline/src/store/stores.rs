@@ -115,14 +115,11 @@ impl Stores {
     pub async fn open(&self, url: &str) -> Result<Store> {
         let Some((scheme, rest)) = url.split_once("://") else { return Store::open(url) };
         let scheme = scheme.to_ascii_lowercase();
-        let open: &dyn Fn(&str, &S3Settings) -> Result<Arc<dyn ObjectStore>> = match scheme.as_str() {
-            "s3" => &s3::open,
-            #[cfg(feature = "gcs")]
-            "gs" => &|bucket, _| super::others::google(bucket),
-            #[cfg(feature = "azure")]
-            "az" => &|bucket, _| super::others::azure(bucket),
-            _ => return Store::open(url),
-        };
+        let built = |name: &str, feature: bool| feature && scheme == name;
+        let is_bucket = built("s3", true) || built("gs", cfg!(feature = "gcs")) || built("az", cfg!(feature = "azure"));
+        if !is_bucket {
+            return Store::open(url);
+        }
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let refused = |why: &str| Error::invalid(format!("{url} can't be opened: {why}"));
         if bucket.is_empty() || bucket.contains(['@', '?', '#', ':']) {
@@ -139,16 +136,23 @@ impl Stores {
         let backend = match known {
             Some(backend) => backend,
             None => {
-                let settings = match scheme.as_str() {
-                    "s3" => self.0.found.get_or_try_init(|| (self.0.find)()).await?.clone(),
-                    _ => S3Settings { region: String::new(), endpoint: None, credentials: None },
-                };
-                let backend = open(bucket, &settings).map_err(|e| e.at(&name))?;
+                let backend = self.connect(&scheme, bucket).await.map_err(|e| e.at(&name))?;
                 Arc::clone(self.buckets().entry(name.clone()).or_insert(backend))
             }
         };
         let url = if prefix.is_root() { name } else { format!("{name}/{prefix}") };
         Ok(Store::at(backend, prefix, &url, Place::Bucket))
+    }
+
+    /// A client of a bucket.
+    async fn connect(&self, scheme: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>> {
+        match scheme {
+            #[cfg(feature = "gcs")]
+            "gs" => super::others::google(bucket),
+            #[cfg(feature = "azure")]
+            "az" => super::others::azure(bucket),
+            _ => s3::open(bucket, self.0.found.get_or_try_init(|| (self.0.find)()).await?),
+        }
     }
 
     fn buckets(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<dyn ObjectStore>>> {

@@ -105,7 +105,12 @@ async fn receipts(worker: &Worker, stage: usize, units: u64) -> Result<Vec<Recei
     let (mut receipts, mut next) = (Vec::new(), 0);
     while next < units {
         let receipt = Receipt::read(&worker.store, &worker.plan, stage, next).await?;
-        let missing = || Error::internal(format!("unit {next} of a stage that has ended has no receipt"));
+        let missing = || {
+            // It was there, or the stage would not end: somebody else has been here.
+            let url = worker.store.url();
+            Error::unavailable(format!("unit {next} of a stage that has ended has no receipt in {url} any more"))
+                .hint("something was removed from the run while it ran; run again with --overwrite to compute everything anew")
+        };
         let receipt = receipt.ok_or_else(missing)?;
         next = receipt.end;
         receipts.push(receipt);

@@ -7,6 +7,8 @@ mod support;
 
 /// What is done is done once, and what has changed is done again.
 mod again;
+/// On S3 and Lambda.
+mod aws;
 /// Files that can't be imported: what people are told, and that nothing is left.
 mod bad_import;
 /// What people get wrong, and what the world does to them: one clear sentence, the right exit code, nothing left half.

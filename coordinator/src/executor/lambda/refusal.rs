@@ -1,7 +1,7 @@
 //! What it means when an invocation does not give an answer: who is to do what about it.
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_lambda::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::operation::invoke::InvokeError;
 use aws_sdk_lambda::types::ThrottleReason;
 use pipeline::{Error, wire};
@@ -138,7 +138,113 @@ fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error +
     None
 }
 
+/// What is at the bottom of it.
 fn in_short(error: &(dyn std::error::Error + 'static)) -> String {
     const CHARS: usize = 200;
-    DisplayErrorContext(error).to_string().lines().next().unwrap_or_default().chars().take(CHARS).collect()
+    let mut bottom = error;
+    while let Some(inner) = bottom.source() {
+        bottom = inner;
+    }
+    bottom.to_string().lines().next().unwrap_or_default().chars().take(CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use aws_sdk_lambda::config::{BehaviorVersion, Region};
+    use aws_sdk_lambda::error::ErrorMetadata;
+    use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationError;
+    use aws_sdk_lambda::types::error::TooManyRequestsException;
+    use pipeline::{Kind, Throttled};
+    use serde_json::json;
+
+    use super::*;
+
+    fn function() -> Function {
+        let config = aws_sdk_lambda::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("eu-west-1"))
+            .build();
+        Function {
+            client: aws_sdk_lambda::Client::from_conf(config),
+            name: "voxmill".into(),
+            version: "7".into(),
+            code_sha256: "x".into(),
+            memory_mib: 2048,
+            timeout: Duration::from_secs(900),
+            architecture: "arm64".into(),
+            region: "eu-west-1".into(),
+            at_once: 10,
+        }
+    }
+
+    #[test]
+    fn a_crash_is_not_full_memory_nor_a_timeout() {
+        let report = |peak_mib| Report { memory_mib: 2048, peak_mib, ..Report::default() };
+        let said = |error_type: &str, message: &str, report: Option<&Report>| {
+            let payload = json!({ "errorType": error_type, "errorMessage": message }).to_string();
+            failed(&function(), payload.as_bytes(), report)
+        };
+        let killed = "RequestId: 8f5 Error: Runtime exited with error: signal: killed";
+        let full = said("Runtime.ExitError", killed, Some(&report(2048)));
+        assert_eq!(full.kind, Kind::Invalid);
+        assert_eq!(full.message, "the function voxmill:7 ran out of its 2048 MiB of memory");
+        // Somebody else killed it, or nobody knows.
+        for report in [Some(&report(300)), None] {
+            assert_eq!(said("Runtime.ExitError", killed, report).kind, Kind::Unavailable);
+        }
+        assert_eq!(said("Runtime.OutOfMemory", "", None).kind, Kind::Invalid);
+        let late = said("Sandbox.Timedout", "2026-11-23T10:00:00.000Z 8f5 Task timed out after 900.00 seconds", None);
+        assert_eq!((late.kind, late.hint.is_some()), (Kind::Unavailable, true));
+        assert_eq!(said("Runtime.InvalidEntrypoint", "no such file", None).kind, Kind::Invalid);
+        for payload in [&b""[..], b"{}", b"not json", b"[1]"] {
+            assert_eq!(failed(&function(), payload, None).kind, Kind::Unavailable);
+        }
+        let ours = serde_json::to_string(&Error::data("a chunk is damaged").hint("look at it")).unwrap_or_default();
+        assert_eq!(said("voxmill.Data", &ours, None), Error::data("a chunk is damaged").hint("look at it"));
+    }
+
+    #[test]
+    fn a_throttle_says_of_what_there_was_too_much() {
+        let refused = |reason: Option<ThrottleReason>| {
+            let throttle = TooManyRequestsException::builder().set_reason(reason).build();
+            refused(&function(), SdkError::service_error(InvokeError::TooManyRequestsException(throttle), ()))
+        };
+        for (reason, throttled) in [
+            (Some(ThrottleReason::ConcurrentInvocationLimitExceeded), Throttled::AtOnce),
+            (Some(ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded), Throttled::AtOnce),
+            (None, Throttled::AtOnce),
+            (Some(ThrottleReason::CallerRateLimitExceeded), Throttled::TooFast),
+            (Some(ThrottleReason::FunctionInvocationRateLimitExceeded), Throttled::TooFast),
+        ] {
+            let error = refused(reason);
+            assert_eq!((error.kind, error.throttled), (Kind::Unavailable, Some(throttled)));
+        }
+    }
+
+    #[test]
+    fn codes_say_who_is_to_do_something() {
+        let refused = |code: &str| {
+            let error = InvokeError::generic(ErrorMetadata::builder().code(code).message("no").build());
+            refused(&function(), SdkError::service_error(error, ()))
+        };
+        for (code, kind) in [
+            ("AccessDeniedException", Kind::Invalid),
+            ("ExpiredTokenException", Kind::Invalid),
+            ("UnrecognizedClientException", Kind::Invalid),
+            ("ResourceNotFoundException", Kind::Invalid),
+            ("KMSDisabledException", Kind::Invalid),
+            ("RequestTooLargeException", Kind::Internal),
+            ("ServiceException", Kind::Unavailable),
+            ("ResourceConflictException", Kind::Unavailable),
+            ("SomethingNew", Kind::Unavailable),
+        ] {
+            assert_eq!(refused(code).kind, kind, "{code}");
+        }
+        let missing = ErrorMetadata::builder().code("ResourceNotFoundException").build();
+        let missing = SdkError::service_error(GetFunctionConfigurationError::generic(missing), ());
+        let error = not_found("voxmill:7", "eu-west-1", missing);
+        assert_eq!(error.message, "there is no function voxmill:7 in the region eu-west-1");
+    }
 }
