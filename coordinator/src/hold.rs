@@ -27,6 +27,17 @@ pub struct Hold {
     open: AtomicU64,
 }
 
+/// An attempt that may write until the moment that was made known for it. Dropped, it may be on its way still.
+#[derive(Debug)]
+pub struct Promised<'a>(&'a Hold);
+
+impl Promised<'_> {
+    /// The attempt is over: its worker has answered, or never begun.
+    pub fn settled(self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// By what it is held.
 #[derive(Debug)]
 enum How {
@@ -95,18 +106,13 @@ impl Hold {
     ///
     /// # Errors
     /// How the output was lost, or what the request failed with: the attempt must not be sent.
-    pub async fn promise(&self, not_after: Moment) -> Result<()> {
+    pub async fn promise(&self, not_after: Moment) -> Result<Promised<'_>> {
         match &self.how {
             How::Disk(_) | How::Alone(_) => {}
             How::Bucket(lease) => lease.promise(not_after).await?,
         }
         self.open.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// An attempt that was promised is over: its worker has answered, or never begun.
-    pub fn settled(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        Ok(Promised(self))
     }
 
     /// Carries out `work`, which deletes or takes back what a late write could spoil: in a bucket when nothing that
@@ -131,5 +137,40 @@ impl Hold {
             How::Alone(_) => {}
             How::Bucket(lease) => lease.release(settled).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+    use pipeline::lease::Leases;
+
+    use super::*;
+
+    /// Whether the next one must wait, when of these attempts those were answered.
+    async fn is_settled(attempts: usize, answered: usize, well: bool) -> bool {
+        let store = Store::over(Arc::new(InMemory::new()), "memory");
+        let clock = Clock::new(|| Moment(1_000_000));
+        let hold = Hold::take(&store, clock, &|_| {}).await.unwrap();
+        for i in 0..attempts {
+            let promised = hold.promise(Moment(2_000_000)).await.unwrap();
+            if i < answered {
+                promised.settled();
+            }
+        }
+        hold.release(well).await;
+        Leases::list(&store).await.unwrap().last_write().is_none()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_output_is_settled_when_every_attempt_is() {
+        assert!(is_settled(0, 0, true).await);
+        assert!(is_settled(5, 5, true).await);
+        assert!(!is_settled(5, 4, true).await);
+        assert!(!is_settled(5, 5, false).await);
     }
 }

@@ -151,12 +151,16 @@ impl<'a> Carrier<'a> {
         // What has begun by the deadline has a quarter of the time to end, so that its receipt is still written.
         let deadline = self.terms.attempt_limit.map(|limit| after(limit * 3 / 4));
         let not_after = self.terms.attempt_limit.map(after);
-        if let Some(not_after) = not_after
-            && let Err(error) = hold.promise(not_after).await
-        {
-            entered.never_sent();
-            return Err(error);
-        }
+        let promised = match not_after {
+            Some(not_after) => match hold.promise(not_after).await {
+                Ok(promised) => Some(promised),
+                Err(error) => {
+                    entered.never_sent();
+                    return Err(error);
+                }
+            },
+            None => None,
+        };
         let attempt = Attempt { plan: plan.id.clone(), task, deadline, not_after };
         let used = Used::default();
         let answer = executor.run(&attempt, began, &used);
@@ -171,8 +175,10 @@ impl<'a> Carrier<'a> {
         };
         let refused = answer.as_ref().is_err_and(|error| error.throttled.is_some());
         // What was answered writes nothing more; of what was not, nobody knows.
-        if answer.is_ok() || refused || used.get().is_some() {
-            hold.settled();
+        if let Some(promised) = promised
+            && (answer.is_ok() || refused || used.get().is_some())
+        {
+            promised.settled();
         }
         match refused && used.get().is_none() {
             true => entered.never_sent(),
