@@ -95,14 +95,7 @@ impl Handler {
 
     async fn attempt(&self, request: &Request, attempt: &Attempt, deadline: Moment) -> Result<Reply> {
         let worker = self.worker(request, attempt).await?;
-        let now = self.clock.now();
-        // What has begun by then has a quarter of the time to end, so that its receipt is still written.
-        let stop = now.plus_ms(deadline.ms_since(now) / 4 * 3);
-        let attempt = Attempt {
-            deadline: Some(attempt.deadline.map_or(stop, |given| given.min(stop))),
-            not_after: Some(attempt.not_after.map_or(deadline, |given| given.min(deadline))),
-            ..attempt.clone()
-        };
+        let attempt = within(attempt, self.clock.now(), deadline);
         let answer = worker.run(&attempt, |_| {}).await?;
         Ok(Reply { said: Said::Answer(answer), requests: self.since_told(worker.requests()).await })
     }
@@ -150,5 +143,43 @@ impl Handler {
             self.allowed.check_read(&intensity.url)?;
         }
         Ok(plan)
+    }
+}
+
+/// An attempt that keeps to what is left of an invocation, too.
+fn within(attempt: &Attempt, now: Moment, deadline: Moment) -> Attempt {
+    // Emulators that know no deadline say that it has passed; nothing would ever be done.
+    if deadline <= now {
+        return attempt.clone();
+    }
+    // What has begun by then has a quarter of the time to end, so that its receipt is still written.
+    let stop = now.plus_ms(deadline.ms_since(now) / 4 * 3);
+    Attempt {
+        deadline: Some(attempt.deadline.map_or(stop, |given| given.min(stop))),
+        not_after: Some(attempt.not_after.map_or(deadline, |given| given.min(deadline))),
+        ..attempt.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline::task::Task;
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_keeps_to_the_shorter_time() {
+        let attempt = |deadline: Option<u64>, not_after: Option<u64>| Attempt {
+            plan: "p".into(),
+            task: Task::Advance { stage: 0, units: 1 },
+            deadline: deadline.map(Moment),
+            not_after: not_after.map(Moment),
+        };
+        let now = Moment(1000);
+        assert_eq!(within(&attempt(None, None), now, Moment(1400)), attempt(Some(1300), Some(1400)));
+        assert_eq!(within(&attempt(Some(1200), Some(1500)), now, Moment(1400)), attempt(Some(1200), Some(1400)));
+        assert_eq!(within(&attempt(Some(1390), Some(1399)), now, Moment(1400)), attempt(Some(1300), Some(1399)));
+        // 600000 is what some say whatever the time is.
+        assert_eq!(within(&attempt(Some(1200), Some(1500)), now, Moment(600)), attempt(Some(1200), Some(1500)));
     }
 }
