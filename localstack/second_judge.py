@@ -176,6 +176,9 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 128
 
+    def handle_error(self, *_):
+        """A connection that ends while it is served is an instance, or a caller, that is done."""
+
 
 def listens(address):
     host, port = address.split(":")
