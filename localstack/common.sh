@@ -46,15 +46,15 @@ packages() {
 
 # processes NAME: the ids of those that are the service, one a line.
 processes() {
-    local words file
+    local words
     case $1 in
         s3) words="-dir=$state/s3" ;;
         lambda) words="$state/lambda" ;;
     esac
     # The pattern comes by standard input, so that grep's own command line doesn't have it. Processes that end while it
     # looks are no failure.
-    { grep --files-with-matches --no-messages --text --fixed-strings --file=- /proc/[0-9]*/cmdline <<<"$words" || true; } |
-        while IFS=/ read -r _ _ id file; do
+    { grep --files-with-matches --no-messages --text --fixed-strings --file=- -- /proc/[0-9]*/cmdline <<<"$words" || true; } |
+        while IFS=/ read -r _ _ id _; do
             case $1/$(readlink "/proc/$id/exe") in
                 s3/*/weed | s3/*/"weed (deleted)") echo "$id" ;;
                 lambda/*/lambda-endpoint | lambda/*/"lambda-endpoint (deleted)") echo "$id" ;;
@@ -66,10 +66,12 @@ processes() {
 stop_service() {
     local ids signal=${2:-TERM} tries=0
     while ids=$(processes "$1") && [[ -n $ids ]]; do
-        # After ten seconds no more politeness.
-        ((tries == 0)) && kill -s "$signal" $ids 2>/dev/null
-        ((tries == 100)) && kill -s KILL $ids 2>/dev/null
-        ((tries < 200)) || fail "$1 doesn't end (processes $(echo $ids))"
+        # After ten seconds no more politeness. One that has ended since it was found is no failure.
+        case $tries in
+            0) kill -s "$signal" $ids 2>/dev/null || true ;;
+            100) kill -s KILL $ids 2>/dev/null || true ;;
+            200) fail "$1 doesn't end (processes ${ids//$'\n'/, })" ;;
+        esac
         tries=$((tries + 1))
         sleep 0.1
     done

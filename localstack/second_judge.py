@@ -3,8 +3,9 @@ works with both rests on neither's misreading of the Runtime API.
 
 cargo-lambda serves the APIs (`--only-lambda-apis`); the instances are started here, from the program that localstack/up has
 deployed, with the same variables. cargo-lambda knows Invoke and nothing else: questions about the function go to the
-endpoint of localstack/up. What it answers when a function fails (a status of its own) is put as Lambda puts it. A report
-at the end of a log it doesn't have."""
+endpoint of localstack/up. Two things are put as Lambda puts them, on the way: what it answers when a function fails (a
+status of its own), and the deadline of an event (ten minutes after the beginning of 1970). The tail of a log it doesn't
+have, and of a process that ends within an invocation it says nothing until its time is over."""
 
 import argparse
 import ctypes
@@ -29,6 +30,8 @@ STATE = HERE.parent / ".localstack"
 INVOKE = re.compile(r"^/2015-03-31/functions/[^/]+/invocations(\?.*)?$")
 # What cargo-lambda calls a function that it hasn't started itself.
 UNNAMED = "/2015-03-31/functions/_/invocations"
+# Where it has the Runtime API.
+RUNTIME = "/.rt"
 
 
 def deployed():
@@ -73,7 +76,7 @@ class Instances:
             "AWS_LAMBDA_FUNCTION_NAME": "_",
             "AWS_LAMBDA_FUNCTION_VERSION": "1",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": function["memory"],
-            "AWS_LAMBDA_RUNTIME_API": f"http://{address}/.rt",
+            "AWS_LAMBDA_RUNTIME_API": f"http://{address}{RUNTIME}",
             "AWS_DEFAULT_REGION": os.environ["AWS_REGION"],
             **{name: os.environ[name] for name in ("AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
             **function["variables"],
@@ -92,7 +95,7 @@ class Instances:
 
 
 class Relay(http.server.BaseHTTPRequestHandler):
-    """Invocations go to cargo-lambda, questions to the endpoint."""
+    """Invocations and the Runtime API are cargo-lambda's, questions the endpoint's."""
 
     protocol_version = "HTTP/1.1"
     judge = endpoint = None
@@ -101,43 +104,59 @@ class Relay(http.server.BaseHTTPRequestHandler):
     counts = {"invocations": 0, "failed": 0}
 
     def do_POST(self):
-        self.relay()
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not INVOKE.match(self.path):
+            address = self.judge if self.path.startswith(RUNTIME) else self.endpoint
+            return self.reply(*self.ask(address, self.path, body))
+        status, headers, answer = self.ask(self.judge, UNNAMED, body)
+        status, headers = as_lambda(status, answer, headers)
+        with self.lock:
+            self.counts["invocations"] += 1
+            self.counts["failed"] += "X-Amz-Function-Error" in headers
+        self.reply(status, headers, answer)
 
     def do_GET(self):
-        self.relay()
+        if not self.path.startswith(RUNTIME):
+            return self.reply(*self.ask(self.endpoint, self.path, b""))
+        status, headers, answer = self.ask(self.judge, self.path, b"")
+        self.reply(status, with_deadline(headers, time.time() + self.seconds), answer)
 
-    def relay(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        invoked = self.command == "POST" and INVOKE.match(self.path)
-        address, path = (self.judge, UNNAMED) if invoked else (self.endpoint, self.path)
-        headers = {
-            name: value
-            for name, value in self.headers.items()
-            if name.lower() not in ("host", "connection", "content-length", "expect")
-        }
-        connection = http.client.HTTPConnection(address, timeout=self.seconds + 30)
+    def ask(self, address, path, body):
+        """What a server answers to this request: status, headers, body."""
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in OWN}
+        # An instance waits for its next event as long as it takes.
+        connection = http.client.HTTPConnection(address, timeout=None if path.startswith(RUNTIME) else self.seconds + 30)
         try:
             connection.request(self.command, path, body, headers)
             reply = connection.getresponse()
-            answer, status = reply.read(), reply.status
-            kept = {name: value for name, value in reply.getheaders() if name.lower().startswith("x-am")}
+            answer = reply.read()
+            return reply.status, {name: value for name, value in reply.getheaders() if name.lower() not in OWN}, answer
         except (OSError, http.client.HTTPException) as e:
-            answer, status, kept = json.dumps({"message": str(e)}).encode(), 502, {}
+            return 502, {}, json.dumps({"message": str(e)}).encode()
         finally:
             connection.close()
-        if invoked:
-            status, kept = as_lambda(status, answer, kept)
-            with self.lock:
-                self.counts["invocations"] += 1
-                self.counts["failed"] += "X-Amz-Function-Error" in kept
+
+    def reply(self, status, headers, answer):
         self.send_response(status)
-        for name, value in {**kept, "Content-Type": "application/json", "Content-Length": str(len(answer))}.items():
+        for name, value in {**headers, "Content-Length": str(len(answer))}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(answer)
 
     def log_message(self, *args):
         pass
+
+
+# Headers of a connection, which end where it ends.
+OWN = {"host", "connection", "content-length", "transfer-encoding", "expect", "date"}
+
+
+def with_deadline(headers, deadline):
+    """The headers of an event with a deadline, in seconds since 1970, in the place of one that is long past."""
+    return {
+        name: str(max(int(value), int(deadline * 1000))) if name.lower() == "lambda-runtime-deadline-ms" else value
+        for name, value in headers.items()
+    }
 
 
 def as_lambda(status, answer, headers):
@@ -156,6 +175,9 @@ class Server(socketserver.ThreadingTCPServer):
     # Not an HTTPServer, which asks the network for its own name.
     daemon_threads = True
     request_queue_size = 128
+
+    def handle_error(self, *_):
+        """A connection that ends while it is served is an instance, or a caller, that is done."""
 
 
 def listens(address):
@@ -201,15 +223,15 @@ def main():
         if fault or judge.poll() is not None:
             print(f"localstack/second-judge: cargo-lambda doesn't answer (its log: {STATE / 'judge.log'})", file=sys.stderr)
             return 1
-        instances = Instances(function, address, args.instances, log)
         Relay.judge = address
         Relay.endpoint = urllib.parse.urlsplit(os.environ["AWS_ENDPOINT_URL_LAMBDA"]).netloc
         Relay.seconds = float(seconds)
         server = Server(("127.0.0.1", 0), Relay)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
+        relay = f"127.0.0.1:{server.server_address[1]}"
+        instances = Instances(function, relay, args.instances, log)
         try:
-            status = subprocess.call(command, env={**os.environ, "AWS_ENDPOINT_URL_LAMBDA": url})
+            status = subprocess.call(command, env={**os.environ, "AWS_ENDPOINT_URL_LAMBDA": f"http://{relay}"})
         except OSError as e:
             print(f"localstack/second-judge: can't run {command[0]}: {e.strerror}", file=sys.stderr)
             return 127

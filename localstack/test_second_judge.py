@@ -19,6 +19,11 @@ class Answers(unittest.TestCase):
             self.assertEqual(second_judge.as_lambda(status, answer, {})[0], status)
         self.assertNotIn("X-Amz-Function-Error", second_judge.as_lambda(200, b'{"errorType": "none"}', {})[1])
 
+    def test_a_deadline_that_is_long_past_is_moved(self):
+        headers = {"lambda-runtime-deadline-ms": "600000", "Lambda-Runtime-Trace-Id": "Root=1"}
+        moved = second_judge.with_deadline(headers, 2_000_000_000.5)
+        self.assertEqual(moved, {**headers, "lambda-runtime-deadline-ms": "2000000000500"})
+
 
 class Deployed(unittest.TestCase):
     def test_the_function_is_the_one_of_the_endpoint(self):
