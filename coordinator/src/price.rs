@@ -11,6 +11,7 @@ mod table;
 
 use std::time::Duration;
 
+use pipeline::wire::MIB_PER_CPU;
 use serde::Serialize;
 
 pub use budget::{Budget, Spent};
@@ -54,13 +55,10 @@ pub struct Fleet {
     pub timeout: Duration,
 }
 
-/// Memory that comes with one core, in MiB.
-const CORE_MIB: f64 = 1769.0;
-
 impl Fleet {
     /// Cores it has: a share of them that goes with its memory.
     pub fn cores(&self) -> f64 {
-        self.memory_mib as f64 / CORE_MIB
+        self.memory_mib as f64 / MIB_PER_CPU as f64
     }
 
     /// What so many milliseconds of it come to.

@@ -23,7 +23,7 @@ use tokio::sync::OnceCell;
 
 use crate::cli::{ExecutorName, How, PriceArgs};
 use crate::dispatch::{self, Dispatch};
-use crate::executor::{self, Executor, Function, Lambda, Local};
+use crate::executor::{self, Executor, Function, Lambda, Local, Used};
 use crate::exit::Stop;
 use crate::hold::Hold;
 use crate::machine;
@@ -461,9 +461,10 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
         let run = format!("{:x}-{:x}", clock.now().0, std::process::id());
         Lambda::new(Arc::clone(function), store.url(), run, settings.workers(), Arc::clone(&progress))
     });
+    let checked = Used::default();
     if let (Some(lambda), Some(function)) = (&lambda, function) {
         let reads = reads(&planned.plan);
-        dispatch::patiently(seed(), || lambda.check(reads.clone())).await?;
+        dispatch::patiently(seed(), || lambda.check(reads.clone(), &checked)).await?;
         if function.is_latest() {
             progress.say(&format!(
                 "warning: {function} is no published version: deploying another changes it under the run"
@@ -501,6 +502,9 @@ async fn run_to_end(stores: &Stores, job: &Job, settings: &Settings, held: &Once
     let pricing = settings.pricing();
     let estimate = Estimate::of(&plan, &projection, store.url(), &pricing, None);
     let budget = Budget::new(&pricing, &plan, &projection, &[store.clone(), sources.input.store().clone()]);
+    if let Some(usage) = checked.get() {
+        budget.also("check", usage);
+    }
     if estimate.is_charged() {
         progress.say(&estimate.in_a_line(pricing.max_usd));
     }

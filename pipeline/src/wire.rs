@@ -73,7 +73,7 @@ impl Request {
 }
 
 /// Memory of a function that buys it a whole vCPU, in MiB (AWS Lambda's documentation, "Configure Lambda function memory").
-const MIB_PER_CPU: u64 = 1769;
+pub const MIB_PER_CPU: u64 = 1769;
 
 /// What a function of so much memory computes with. The program itself, and what the system keeps of it, take their part.
 pub fn resources(memory_mib: u64) -> Resources {

@@ -47,12 +47,12 @@ impl Lambda {
         Self { function, run, output: output.to_owned(), workers, progress }
     }
 
-    /// Tries whether the function could carry out a run that reads these URLs.
+    /// Tries whether the function could carry out a run that reads these URLs; tells `used` what that took.
     ///
     /// # Errors
     /// What keeps it from that: another version, a place it may not touch, rights that its role lacks.
-    pub async fn check(&self, reads: Vec<String>) -> Result<()> {
-        match self.call(Call::Check { reads }, &Used::default()).await?.said {
+    pub async fn check(&self, reads: Vec<String>, used: &Used) -> Result<()> {
+        match self.call(Call::Check { reads }, used).await?.said {
             Said::Ready { .. } => Ok(()),
             Said::Answer(_) => Err(Error::internal("the function answered what it was not asked")),
         }

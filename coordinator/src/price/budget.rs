@@ -47,10 +47,23 @@ pub struct Spent {
     pub attempts: Vec<Took>,
 }
 
+impl Spent {
+    /// Adds what was paid for; of what has a name, more than the sums is kept.
+    fn add(&mut self, name: Option<String>, usage: Usage) {
+        self.invocations += 1;
+        self.cold_starts += u64::from(usage.cold);
+        self.billed_ms += usage.billed_ms;
+        self.gb_seconds += usage.billed_ms as f64 / 1000.0 * usage.memory_mib as f64 / 1024.0;
+        self.peak_mib = self.peak_mib.max(usage.peak_mib);
+        self.requests = self.requests.plus(usage.requests.unwrap_or_default());
+        self.attempts.extend(name.map(|task| Took { task, usage }));
+    }
+}
+
 /// What an attempt took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Took {
-    /// The task, as `voxmill replay` calls it.
+    /// The task, as `voxmill replay` calls it; `check` for the call that tried whether the function could.
     pub task: String,
     /// What it took.
     #[serde(flatten)]
@@ -153,6 +166,14 @@ impl Budget {
         }
     }
 
+    /// Counts a call that was made before the first attempt.
+    pub(crate) fn also(&self, name: &str, usage: Usage) {
+        let cost = self.cost_of(0.0, &usage);
+        let mut inner = self.lock();
+        inner.ended += cost;
+        inner.spent.add(Some(name.to_owned()), usage);
+    }
+
     fn try_enter(&self, worst: f64) -> Option<Result<(), Error>> {
         let made = self.made();
         let mut inner = self.lock();
@@ -191,14 +212,14 @@ impl Budget {
         let made = self.made();
         let inner = self.lock();
         let mut spent = inner.spent.clone();
-        spent.requests = sum(spent.requests, made);
+        spent.requests = spent.requests.plus(made);
         spent.usd = inner.ended + self.prices.requests(&made);
         spent
     }
 
     /// Requests of this process that are paid for.
     fn made(&self) -> Requests {
-        self.counted.iter().map(Store::requests).fold(Requests::default(), sum)
+        self.counted.iter().map(Store::requests).fold(Requests::default(), Requests::plus)
     }
 
     fn worst_of(&self, task: Task) -> f64 {
@@ -228,17 +249,6 @@ impl Budget {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing in here panics, and numbers are whole whatever happened.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn sum(a: Requests, b: Requests) -> Requests {
-    Requests {
-        gets: a.gets + b.gets,
-        puts: a.puts + b.puts,
-        lists: a.lists + b.lists,
-        deletes: a.deletes + b.deletes,
-        bytes_in: a.bytes_in + b.bytes_in,
-        bytes_out: a.bytes_out + b.bytes_out,
     }
 }
 
@@ -275,15 +285,7 @@ impl Entered<'_> {
         inner.ended += cost;
         let spent = &mut inner.spent;
         if let Some(usage) = usage {
-            spent.invocations += 1;
-            spent.cold_starts += u64::from(usage.cold);
-            spent.billed_ms += usage.billed_ms;
-            spent.gb_seconds += usage.billed_ms as f64 / 1000.0 * usage.memory_mib as f64 / 1024.0;
-            spent.peak_mib = spent.peak_mib.max(usage.peak_mib);
-            spent.requests = sum(spent.requests, usage.requests.unwrap_or_default());
-            if let Some(task) = task {
-                spent.attempts.push(Took { task: TaskName::from(task).to_string(), usage });
-            }
+            spent.add(task.map(|task| TaskName::from(task).to_string()), usage);
         } else if budget.fleet.is_some() {
             spent.invocations += 1;
             spent.unknown += 1;
