@@ -133,8 +133,9 @@ impl Budget {
             let all = of(stage.input, reads) + of(stage.output, writes);
             let units = stage.units.high.max(1) as f64;
             // Beside its units, a task has a receipt, a state and a histogram.
-            let each = 8.0 * prices.put;
-            let receipts = stage.segments.high as f64 * 4.0 * prices.get;
+            let (put, get) = if writes { (prices.put, prices.get) } else { (0.0, 0.0) };
+            let each = 8.0 * put;
+            let receipts = stage.segments.high as f64 * 4.0 * get;
             (cost(&all) / units + each, receipts + each)
         });
         let worst = worst.collect();

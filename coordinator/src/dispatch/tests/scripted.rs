@@ -225,7 +225,7 @@ impl Executor for Scripted {
         assert!(attempt.deadline <= attempt.not_after);
         self.sent.lock().unwrap().push((attempt.task, self.started.elapsed()));
         let answer = self.act(attempt.task, began).await;
-        // What was refused has taken nothing.
+        // What was refused was not begun.
         let refused = answer.as_ref().is_err_and(|error| error.throttled.is_some());
         if let Some(usage) = self.usage.lock().unwrap().filter(|_| !refused) {
             used.set(usage);
