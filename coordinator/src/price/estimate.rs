@@ -5,9 +5,9 @@
 
 use std::fmt::{self, Write as _};
 
-use pipeline::plan::Plan;
 use pipeline::plan::memory::Projection;
 use pipeline::plan::requests::{Asked, Objects, PlanRequests, Span, Terms};
+use pipeline::plan::{Plan, StageKind};
 use serde::{Deserialize, Serialize};
 
 use super::{Fleet, Pricing, Sample};
@@ -111,6 +111,11 @@ pub struct Estimate {
     pub sample: Option<Sample>,
 }
 
+/// Whether what a stage takes goes with its voxels, which a sample can tell, and not with its rows, which it can't.
+pub(super) fn goes_over_voxels(plan: &Plan, stage: usize) -> bool {
+    matches!(plan.stages[stage].kind, StageKind::Map(_) | StageKind::Relabel { .. } | StageKind::Level { .. })
+}
+
 /// Whether requests to a place are paid for by this table.
 pub(crate) fn is_charged(url: &str) -> bool {
     url.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("s3"))
@@ -124,11 +129,12 @@ impl Estimate {
         let terms = Terms { processes: fleet.map_or(1, |f| f.instances), objects: Objects::OneIn(objects) };
         let asked = PlanRequests::of(plan, projection, terms);
         let factor = sample.map_or(1.0, |sample| sample.factor);
-        let rates = if sample.is_some() { RATES_SAMPLED } else { RATES }.times(factor, factor);
+        let sampled = if sample.is_some() { RATES_SAMPLED.times(factor, factor) } else { RATES };
 
         let (mut cpu, mut billed) = (Between::default(), Between::default());
         for (stage, asked) in asked.stages.iter().enumerate() {
             let seconds = |units| plan.cpu_seconds(stage, units);
+            let rates = if goes_over_voxels(plan, stage) { sampled } else { RATES };
             let busy = Between { low: seconds(asked.units.low), high: seconds(asked.units.high) }.by(rates);
             cpu = cpu.plus(busy);
             if let Some(fleet) = fleet {

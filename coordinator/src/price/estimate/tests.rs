@@ -76,7 +76,9 @@ fn a_sample_narrows_the_range_and_moves_it() {
     let with = |factor| estimate(1024, STEPS, "s3://lab/in.zarr", Some(FLEET), Some(&sample(factor))).cpu_seconds;
     let width = |range: Between| range.high / range.low;
     assert!(width(with(1.0)) < width(without));
-    assert!((with(3.0).low / with(1.0).low - 3.0).abs() < 1e-9);
+    // Nearly all of it goes with the voxels.
+    let times = with(3.0).low / with(1.0).low;
+    assert!((2.5..3.001).contains(&times), "{times}");
 }
 
 #[test]
