@@ -254,7 +254,7 @@ fn what_is_no_array_is_told() {
     refused(&desk, "folder", "folder");
     desk.write("broken.zarr/zarr.json", "{");
     refused(&desk, "broken.zarr", "broken.zarr/zarr.json is not a JSON object");
-    refused(&desk, "s3://lab/foam.zarr", "s3:// is not built into this version yet");
+    refused(&desk, "gs://lab/foam.zarr", "gs:// is not built into this voxmill").hints("--features pipeline/gcs");
 }
 
 #[test]

@@ -42,7 +42,7 @@ use seed::{Dice, mix};
 const FAULTS_LEAST: u64 = 10_000;
 
 /// Seeds that bring about so many.
-const ROUNDS: u64 = 32;
+const ROUNDS: u64 = 36;
 
 /// Attempts of a thousand that befalls something.
 const OF_ATTEMPTS: u64 = 150;
