@@ -221,7 +221,7 @@ impl Upload {
                 count(&counters.puts, 1);
                 let bytes = std::mem::take(&mut self.next).freeze();
                 let options = options(&self.at, PutMode::Overwrite);
-                self.store.backend.put_opts(&self.at, bytes.into(), options).await.map(|_| ())
+                self.store.backend.put_opts(&self.at, bytes, options).await.map(|_| ())
             }
         };
         done.map_err(|e| failure(Doing::Write, &self.name, &e))?;
