@@ -48,7 +48,7 @@ async fn s3() -> Result<S3Settings> {
         (false, Some(provider)) => Some(provided_by(provider)),
         (false, None) => return Err(none_found("no provider")),
     };
-    Ok(S3Settings { region, endpoint, credentials })
+    Ok(S3Settings { region, endpoint, credentials, tag_scratch: false })
 }
 
 fn provided_by(provider: SharedCredentialsProvider) -> Credentials {

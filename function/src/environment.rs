@@ -53,7 +53,8 @@ impl Environment {
             secret: needed("AWS_SECRET_ACCESS_KEY")?,
             session_token: named("AWS_SESSION_TOKEN"),
         };
-        Ok(S3Settings { region, endpoint, credentials: Some(Credentials::fixed(key)) })
+        let tag_scratch = named("VOXMILL_TAG_SCRATCH").is_some();
+        Ok(S3Settings { region, endpoint, credentials: Some(Credentials::fixed(key)), tag_scratch })
     }
 }
 

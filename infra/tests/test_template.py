@@ -58,6 +58,11 @@ class IsAsItShouldBe(unittest.TestCase):
         self.assertEqual(s3.put("bucket", "runs/a"), 200)
         self.assertEqual(s3.get("bucket", "a"), 403)
 
+    def test_the_web_is_read_only_where_that_was_asked_for(self) -> None:
+        for asked, wanted in (("false", None), ("true", "http")):
+            function = Stack(TEMPLATE, **policy.LAB, AllowHttp=asked).resources()["Function"]["Properties"]
+            self.assertEqual(function["Environment"]["Variables"].get("VOXMILL_ALLOW"), wanted)
+
     def test_an_output_inside_the_input_can_not_be_written(self) -> None:
         folders = {"InputPrefix": "lab/", "OutputPrefix": "lab/runs/"}
         s3 = S3(policy.of_function(Stack(TEMPLATE, InputBucket="bucket", OutputBucket="bucket", **folders)))

@@ -103,6 +103,12 @@ pub enum LeaseKey {
     Deletes(u64),
 }
 
+/// True for the whole path of an object that is scratch, wherever its output lies.
+pub fn is_scratch(path: &str) -> bool {
+    path.split_once(SCRATCH)
+        .is_some_and(|(before, after)| (before.is_empty() || before.ends_with('/')) && after.starts_with('/'))
+}
+
 /// The inverse of [`lease`], [`lease_beat`], [`lease_until`] and [`lease_deletes`]; none for what is none of them.
 pub fn lease_key(key: &str) -> Option<LeaseKey> {
     let (number, what) = key.strip_prefix(LEASES)?.strip_prefix('/')?.split_once('.')?;

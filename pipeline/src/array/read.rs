@@ -314,6 +314,14 @@ impl Fetched {
         self.parts.iter().filter(|part| part.slot.is_missing() && first_inside(part.index)).count()
     }
 
+    /// An object that the store doesn't have; its key is relative to the array. One that is there may lack chunks.
+    pub(crate) fn absent(&self) -> Option<String> {
+        let metadata = &self.array.0.metadata;
+        let absent = |part: &&Part| part.slot.is_missing() && part.slot.version().is_none();
+        let part = self.parts.iter().find(absent)?;
+        Some(metadata.key(&self.array.stored(self.array.object_of(part.index), &metadata.object)))
+    }
+
     /// The objects it was read from, each with the state it had then; keys are relative to the array. Objects that
     /// are not there are not listed.
     pub fn versions(&self) -> Vec<(String, Version)> {

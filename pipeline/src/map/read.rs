@@ -27,7 +27,16 @@ pub(super) async fn image(
         return input(array, plan, Role::Input, Some(block), worker, gate, region, done).await;
     }
     let array = worker.stored(image).await?;
-    let voxels = boxed(&array, &worker.cache, gate, region, |_| {}).await?;
+    let mut gone = None;
+    let voxels =
+        boxed(&array, &worker.cache, gate, region, |part| gone = gone.take().or_else(|| part.absent())).await?;
+    // Every object of such an image was written, those that are all fill too: this one has been deleted since, by a rule
+    // of the bucket or by hand, and what it held is not known.
+    if let Some(key) = gone {
+        let why = "is not there any more, though this run wrote it";
+        let hint = "run again with --overwrite to compute everything anew";
+        return Err(Error::data(format!("{} {why}", array.store().display(&key))).hint(hint));
+    }
     // Masks are stored as bytes, and labels as narrow as they can be.
     let dtype = worker.plan.dtype(image);
     Ok(if voxels.dtype() == dtype { voxels } else { voxel::filter::cast(voxels, region, dtype) })

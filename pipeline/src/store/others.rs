@@ -19,8 +19,8 @@ pub(super) fn google(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
 #[cfg(feature = "azure")]
 pub(super) fn azure(container: &str) -> Result<Arc<dyn ObjectStore>> {
     use object_store::azure::MicrosoftAzureBuilder;
-    let client = MicrosoftAzureBuilder::from_env().with_container_name(container).build().map_err(unusable)?;
-    Ok(Arc::new(client))
+    let client = MicrosoftAzureBuilder::from_env().with_container_name(container).with_disable_tagging(true);
+    Ok(Arc::new(client.build().map_err(unusable)?))
 }
 
 fn unusable(error: object_store::Error) -> Error {

@@ -51,6 +51,7 @@ pub(super) fn open(bucket: &str, settings: &S3Settings) -> Result<Arc<dyn Object
         .with_bucket_name(bucket)
         .with_region(&settings.region)
         .with_retry(RETRY)
+        .with_disable_tagging(!settings.tag_scratch)
         .with_http_connector(Connector)
         .with_client_options(options);
     builder = match &settings.endpoint {

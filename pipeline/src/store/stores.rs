@@ -32,6 +32,9 @@ pub struct S3Settings {
     pub endpoint: Option<String>,
     /// Who asks; none reads what everyone may read.
     pub credentials: Option<Credentials>,
+    /// Whether scratch is tagged, so that a rule of the bucket can delete what no run deleted. It takes a permission of its
+    /// own, so it is only done where the template of `infra/` has given it.
+    pub tag_scratch: bool,
 }
 
 /// Gives the credentials of a request, which may change with time: asked before each is signed.

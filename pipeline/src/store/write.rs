@@ -6,13 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload, PutPayloadMut};
+use object_store::{
+    MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, PutPayloadMut, TagSet,
+};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::failure::{Doing, failure};
 use super::{Counters, Store, count, local};
-use crate::Result;
+use crate::{Result, layout};
 
 /// Part size of a streamed upload; buckets want at least 5 MiB, and at most 10,000 parts.
 pub(super) const PART_BYTES: usize = 8 << 20;
@@ -23,6 +25,20 @@ const PARTS_IN_FLIGHT: usize = 2;
 /// A larger object goes to a bucket in parts, of which a lost one alone is sent again.
 const ONE_REQUEST_BYTES: usize = 64 << 20;
 
+/// How an object is written.
+fn options(at: &Path, mode: PutMode) -> PutOptions {
+    PutOptions { mode, tags: tags(at), ..PutOptions::default() }
+}
+
+/// The tags of an object, which a bucket that takes none is not told: a bucket's rules know them, and no patterns of keys.
+fn tags(at: &Path) -> TagSet {
+    let mut tags = TagSet::default();
+    if layout::is_scratch(at.as_ref()) {
+        tags.push("voxmill", "scratch");
+    }
+    tags
+}
+
 impl Store {
     /// Writes an object, replacing what was there: a crash leaves the old object or none, never a part.
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<()> {
@@ -31,7 +47,7 @@ impl Store {
         count(&self.counters.bytes_out, bytes.len() as u64);
         let put = if self.on_disk() || bytes.len() <= ONE_REQUEST_BYTES {
             count(&self.counters.puts, 1);
-            self.backend.put(&at, bytes.into()).await.map(|_| ())
+            self.backend.put_opts(&at, bytes.into(), options(&at, PutMode::Overwrite)).await.map(|_| ())
         } else {
             self.put_in_parts(&at, bytes).await
         };
@@ -54,7 +70,7 @@ impl Store {
         let at = self.locate(key)?;
         count(&self.counters.puts, 1);
         let len = bytes.len() as u64;
-        match self.backend.put_opts(&at, bytes.into(), PutMode::Create.into()).await {
+        match self.backend.put_opts(&at, bytes.into(), options(&at, PutMode::Create)).await {
             Ok(_) => {
                 count(&self.counters.bytes_out, len);
                 Ok(true)
@@ -203,7 +219,9 @@ impl Upload {
             Some(parts) => parts.complete().await,
             None => {
                 count(&counters.puts, 1);
-                self.store.backend.put(&self.at, std::mem::take(&mut self.next).freeze()).await.map(|_| ())
+                let bytes = std::mem::take(&mut self.next).freeze();
+                let options = options(&self.at, PutMode::Overwrite);
+                self.store.backend.put_opts(&self.at, bytes, options).await.map(|_| ())
             }
         };
         done.map_err(|e| failure(Doing::Write, &self.name, &e))?;
@@ -232,7 +250,7 @@ struct Parts {
 impl Parts {
     async fn begin(store: &Store, at: &Path) -> object_store::Result<Self> {
         count(&store.counters.puts, 1);
-        let upload = store.backend.put_multipart(at).await?;
+        let upload = store.backend.put_multipart_opts(at, tags(at).into()).await?;
         Ok(Self { upload: Some(upload), running: JoinSet::new(), counters: Arc::clone(&store.counters) })
     }
 

@@ -282,6 +282,35 @@ fn a_flipped_bit_in_scratch_is_found() {
 }
 
 #[test]
+fn an_image_of_the_run_that_was_deleted_is_not_taken_for_empty() {
+    let desk = desk();
+    let job = "run blobs.zarr --steps 'threshold above=100 | fill_holes | label' --chunks 16 --shards none --block 16";
+    desk.run(&format!("{job} -o kept --keep --quiet")).well();
+    let plan = desk.json("kept/.voxmill/plan.json");
+    let stages = plan["stages"].as_array().unwrap();
+    let filled = stages.iter().position(|s| s["kind"]["kind"] == "relabel").unwrap();
+    let later: Vec<&str> = stages[filled + 1..].iter().map(|s| s["fingerprint"].as_str().unwrap()).collect();
+    // The run as it stood when the holes were filled. Then a rule of the bucket came by.
+    let is_victim = |name: &str| name.contains("/scratch/image-") && name.ends_with("/c/1/2/3");
+    let is_later =
+        |name: &str| later[1..].iter().any(|f| name.contains(f)) || name.contains(&format!("/receipts/{}/", later[0]));
+    let mut deleted = None;
+    for (name, bytes) in desk.files("kept") {
+        let is_state =
+            name.starts_with(".voxmill/") && !name.contains("checkpoint") && !name.ends_with("manifest.json");
+        if is_victim(&name) {
+            deleted = Some(name);
+        } else if is_state && !is_later(&name) {
+            desk.write(&format!("out/{name}"), bytes);
+        }
+    }
+    desk.run(&format!("{job} -o out")).badly(5, &deleted.unwrap()).hints("--overwrite");
+    desk.holds_no_answer("out");
+    desk.run(&format!("{job} -o out --overwrite")).well();
+    assert!(desk.answers("out") == desk.answers("kept"));
+}
+
+#[test]
 fn a_damaged_record_is_named() {
     let desk = desk();
     killed(half_done(&desk, "out"));

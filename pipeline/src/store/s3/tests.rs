@@ -37,10 +37,14 @@ impl Server {
     }
 
     async fn bucket(&self) -> crate::store::Store {
+        self.bucket_where(false).await
+    }
+
+    async fn bucket_where(&self, tag_scratch: bool) -> crate::store::Store {
         let endpoint = Some(self.url.clone());
         let key = AccessKey { id: "id".into(), secret: "secret".into(), session_token: None };
         let credentials = Some(Credentials::fixed(key));
-        let settings = S3Settings { region: "us-east-1".into(), endpoint, credentials };
+        let settings = S3Settings { region: "us-east-1".into(), endpoint, credentials, tag_scratch };
         let stores = Stores::new(move || std::future::ready(Ok(settings.clone())));
         stores.open("s3://lab/foam").await.unwrap()
     }
@@ -129,10 +133,39 @@ async fn a_create_that_met_another_is_tried_again() {
 }
 
 #[tokio::test]
+async fn scratch_is_tagged_where_that_is_wanted_and_nothing_else() {
+    let scratch = crate::layout::scratch("stage", 3);
+    for (wanted, key, tagged) in [
+        (true, scratch.as_str(), true),
+        (true, ".voxmill/plan.json", false),
+        (true, "labels.zarr/0/c/0/0/0", false),
+        (false, scratch.as_str(), false),
+    ] {
+        let server = Server::answering(&[("200 OK\r\nETag: \"1\"", "")]);
+        let bucket = server.bucket_where(wanted).await;
+        bucket.put(key, "b".into()).await.unwrap();
+        bucket.put_new(key, "b".into()).await.unwrap();
+        // An array of scratch is a store of its own.
+        let (folder, name) = key.rsplit_once('/').unwrap();
+        bucket.child(folder).unwrap().put(name, "b".into()).await.unwrap();
+        let mut upload = bucket.upload(key).await.unwrap();
+        upload.write(b"b").await.unwrap();
+        upload.finish().await.unwrap();
+        let asked = server.asked.lock().unwrap();
+        assert_eq!(asked.len(), 4);
+        for head in asked.iter() {
+            let head = head.to_ascii_lowercase();
+            assert_eq!(head.contains("x-amz-tagging: voxmill=scratch\r\n"), tagged, "{key}: {head}");
+            assert_eq!(head.contains("x-amz-tagging"), tagged, "{key}: {head}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_the_credentials_say_is_what_the_user_hears() {
     let credentials = Some(Credentials::new(|| async { Err(Error::invalid("there are none").hint("log in")) }));
     let endpoint = Some("http://127.0.0.1:9".to_owned());
-    let settings = S3Settings { region: "us-east-1".into(), endpoint, credentials };
+    let settings = S3Settings { region: "us-east-1".into(), endpoint, credentials, tag_scratch: false };
     let stores = Stores::new(move || std::future::ready(Ok(settings.clone())));
     let error = stores.open("s3://lab/foam").await.unwrap().get("a").await.unwrap_err();
     assert_eq!(error, Error::invalid("there are none").hint("log in"));
@@ -141,7 +174,8 @@ async fn what_the_credentials_say_is_what_the_user_hears() {
 #[tokio::test]
 async fn urls_that_name_no_bucket_are_refused() {
     let server = Server::answering(&[("200 OK", "")]);
-    let settings = S3Settings { region: "us-east-1".into(), endpoint: Some(server.url.clone()), credentials: None };
+    let endpoint = Some(server.url.clone());
+    let settings = S3Settings { region: "us-east-1".into(), endpoint, credentials: None, tag_scratch: false };
     let stores = Stores::new(move || std::future::ready(Ok(settings.clone())));
     for url in ["s3://", "s3:///a", "s3://lab/../lab2", "s3://lab/a/./b", "s3://key:secret@lab/a", "s3://lab?x=1"] {
         let error = stores.open(url).await.unwrap_err();

@@ -43,6 +43,7 @@ impl Cloud {
             region: variable("AWS_REGION"),
             endpoint: Some(variable("AWS_ENDPOINT_URL_S3")),
             credentials: Some(Credentials::fixed(key)),
+            tag_scratch: false,
         };
         let stores = Stores::new(move || std::future::ready(Ok(settings.clone())));
         let endpoint = variable("AWS_ENDPOINT_URL_LAMBDA").trim_start_matches("http://").to_owned();
