@@ -82,7 +82,7 @@ pub fn resources(memory_mib: u64) -> Resources {
     Resources { memory_bytes, threads, merge_bytes: None }
 }
 
-/// How a function's error is called where it is told of; see [`kind_of`].
+/// How a function's error is called where it is told of; see [`error_of`].
 pub fn error_type(kind: Kind) -> &'static str {
     match kind {
         Kind::Invalid => "voxmill.Invalid",
