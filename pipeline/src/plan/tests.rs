@@ -260,6 +260,21 @@ fn other_blocks_leave_other_scratch() {
 }
 
 #[test]
+fn other_code_leaves_other_scratch_and_answers_the_same_question() {
+    let (job, image) = (job("threshold above=9 | label"), image([300, 300, 300], Dtype::U8));
+    let by = |code: Option<&str>| {
+        let wishes = Wishes { code: code.map(str::to_owned), ..Wishes::default() };
+        plan(&job, &image, &wishes, &PLENTY).unwrap()
+    };
+    let (ours, theirs, others) = (by(None), by(Some("sha-a")), by(Some("sha-b")));
+    assert_eq!((&ours.identity, &theirs.identity), (&theirs.identity, &others.identity));
+    for (one, other) in [(&ours, &theirs), (&theirs, &others)] {
+        assert_ne!(one.id, other.id);
+        assert!(one.stages.iter().zip(&other.stages).all(|(a, b)| a.fingerprint != b.fingerprint));
+    }
+}
+
+#[test]
 fn what_a_finished_run_has_left_is_not_made_again() {
     let image = image([300, 300, 300], Dtype::U8);
     let first = job("gaussian sigma=2 save=smooth | threshold method=otsu save=mask | erode ball=1 | label");

@@ -189,3 +189,28 @@ async fn urls_that_name_no_bucket_are_refused() {
     }
     assert_eq!(server.asked(), 0);
 }
+
+/// What was sent of an upload that can't be finished is taken back: buckets keep, and charge for, its parts.
+#[tokio::test]
+async fn an_upload_that_fails_half_way_is_aborted() {
+    let begun = "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>";
+    let denied = refusal("AccessDenied", "");
+    let server = Server::answering(&[("200 OK", begun), ("403 Forbidden", &denied), ("204 No Content", "")]);
+    let mut upload = server.bucket().await.upload("large").await.unwrap();
+    let part = vec![0; crate::store::write::PART_BYTES];
+    upload.write(&part).await.unwrap();
+    let failed = async {
+        upload.write(b"more").await?;
+        upload.finish().await
+    };
+    assert_eq!(failed.await.unwrap_err().kind, Kind::Invalid);
+    for _ in 0..500 {
+        if server.asked() == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let asked = server.asked.lock().unwrap();
+    assert!(asked[0].starts_with("POST ") && asked[1].starts_with("PUT "), "{asked:?}");
+    assert!(asked[2].starts_with("DELETE ") && asked[2].contains("uploadId=u1"), "{asked:?}");
+}
