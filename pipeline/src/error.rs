@@ -96,3 +96,15 @@ impl Error {
         self
     }
 }
+
+/// What of this type caused an error, however deep.
+pub fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(found) = inner.downcast_ref::<T>() {
+            return Some(found);
+        }
+        cause = inner.source();
+    }
+    None
+}

@@ -37,4 +37,4 @@ pub mod task;
 pub mod verify;
 pub mod wire;
 
-pub use error::{Error, Kind, Result, Throttled};
+pub use error::{Error, Kind, Result, Throttled, cause};

@@ -1,10 +1,9 @@
 //! What a failed request means for the caller: the kind, and a sentence that says what to do about it.
 
-use std::error::Error as _;
 use std::io;
 
 use super::s3::Refusal;
-use crate::Error;
+use crate::{Error, cause};
 
 /// What was being done, for the sentence.
 #[derive(Clone, Copy, Debug)]
@@ -116,16 +115,4 @@ fn denied(doing: Doing, name: &str) -> Error {
 /// The operating system's error at the root of a backend's, which is where a local store keeps what went wrong.
 fn io_error(error: &object_store::Error) -> Option<&io::Error> {
     cause(error)
-}
-
-/// What of this type caused an error.
-fn cause<T: std::error::Error + 'static>(error: &object_store::Error) -> Option<&T> {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if let Some(found) = inner.downcast_ref::<T>() {
-            return Some(found);
-        }
-        cause = inner.source();
-    }
-    None
 }

@@ -4,7 +4,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::operation::invoke::InvokeError;
 use aws_sdk_lambda::types::ThrottleReason;
-use pipeline::{Error, wire};
+use pipeline::{Error, cause, wire};
 use serde::Deserialize;
 
 use super::Function;
@@ -125,17 +125,6 @@ pub(super) fn failed(function: &Function, payload: &[u8], report: Option<&Report
         true => Error::unavailable(format!("the function {function} died without a word")),
         false => Error::unavailable(format!("the function {function} died: {error_message} ({error_type})")),
     }
-}
-
-fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if let Some(found) = inner.downcast_ref::<T>() {
-            return Some(found);
-        }
-        cause = inner.source();
-    }
-    None
 }
 
 /// What is at the bottom of it.

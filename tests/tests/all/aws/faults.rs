@@ -57,7 +57,7 @@ fn bad_gateways_and_errors_do_not_show() {
 #[test]
 #[ignore = "needs localstack/up"]
 fn being_throttled_to_one_does_not_show() {
-    troubled("throttled", &json!({ "concurrency": 1 }), "throttle", 0, "--workers 16");
+    troubled("throttled", &json!({ "concurrency": 1 }), "throttle", 0, "--workers 3");
     let faults = json!({ "seed": 4, "throttle": { "one_in": 4, "reason": "CallerRateLimitExceeded" } });
     troubled("too-fast", &faults, "throttle", 3, "--workers 4");
 }
