@@ -12,8 +12,8 @@ use crate::units::Bytes;
 
 /// Filter, segment, label and measure volumes that don't fit into memory.
 ///
-/// Volumes are Zarr arrays on a disk, or on a web server to read from. A job is a list of steps; its answers are an OME-Zarr image, an object table and a
-/// histogram, equal to those of the whole array computed at once.
+/// Volumes are Zarr arrays on a disk, in a bucket (s3://), or on a web server to read from. A job is a list of steps; its
+/// answers are an OME-Zarr image, an object table and a histogram, equal to those of the whole array computed at once.
 #[derive(Debug, Parser)]
 #[command(name = "voxmill", version, max_term_width = 110, disable_help_subcommand = true, after_help = EXAMPLES)]
 pub struct Cli {
@@ -26,9 +26,13 @@ const EXAMPLES: &str = "Examples:
   voxmill import scan.tif scan.zarr --voxel-size 1.2um
   voxmill run scan.zarr --steps 'median size=3 | threshold method=otsu | label connectivity=26 min_voxels=50'
   voxmill run job.toml --workers 8 --memory 4GiB
+  voxmill plan s3://lab/scan.zarr -o s3://lab/out --steps 'threshold method=otsu | label' --executor lambda
+  voxmill run s3://lab/scan.zarr -o s3://lab/out --steps 'threshold method=otsu | label' --executor lambda --max-usd 2
 
-Exit codes: 0 done, 1 internal error, 2 invalid request or out of memory, 3 tasks failed for reasons of several kinds,
-4 store unavailable or disk full, 5 bad data, 130 interrupted. After 3, 4 and 130 the same command resumes.";
+AWS settings are the standard ones (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL_S3 ...).
+
+Exit codes: 0 done, 1 internal error, 2 invalid request or out of memory, 3 tasks failed for reasons of several kinds, or
+--max-usd is reached, 4 store or function unavailable or disk full, 5 bad data, 130 interrupted. After 3, 4 and 130 the same command resumes.";
 
 const VERIFY_EXAMPLES: &str =
     "Filtered images must come out bit for bit; labels must say the same as the image they were made of.
@@ -390,10 +394,10 @@ pub(crate) struct Export {
 /// What to compute: a job file, or an input with flags. A flag overrides the key of the same name.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct JobArgs {
-    /// Job file (.toml or .json), or the input array: a path, http:// or https://
+    /// Job file (.toml or .json), or the input array: a path, s3://BUCKET/PATH, http:// or https://
     #[arg(value_name = "JOB|INPUT")]
     pub(crate) job: String,
-    /// Folder for the answers [default: the job's, else ./NAME-voxmill]
+    /// Folder for the answers, which may be s3://BUCKET/PATH [default: the job's, else ./NAME-voxmill]
     #[arg(short, long)]
     pub(crate) output: Option<String>,
     /// Steps on one line: 'gaussian sigma=2 | threshold above=0.5 | label'; empty: measure only
