@@ -63,13 +63,14 @@ where
             .hint("deploy it again, or name another with --function or VOXMILL_FUNCTION"),
         Some("AccessDeniedException" | "AccessDenied") => Error::invalid(format!("{what}: no permission"))
             .hint(format!("allow {permission} on it to whoever runs voxmill")),
-        Some(
-            "UnrecognizedClientException"
-            | "InvalidSignatureException"
-            | "SignatureDoesNotMatch"
-            | "InvalidClientTokenId",
-        ) => Error::invalid(format!("{what}: AWS does not know the credentials"))
-            .hint("check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        Some("UnrecognizedClientException" | "InvalidClientTokenId") => {
+            Error::invalid(format!("{what}: AWS does not know the credentials"))
+                .hint("check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        }
+        Some("InvalidSignatureException" | "SignatureDoesNotMatch") => {
+            Error::invalid(format!("{what}: AWS does not take the signature ({said})"))
+                .hint("check AWS_SECRET_ACCESS_KEY, AWS_REGION, and the clock of this machine")
+        }
         Some("ExpiredTokenException" | "ExpiredToken") => Error::invalid(format!(
             "{what}: the credentials have expired"
         ))

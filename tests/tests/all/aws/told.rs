@@ -54,6 +54,10 @@ fn what_is_wrong_with_a_function_is_told() {
         .badly(4, "no answer came")
         .hints("AWS_ENDPOINT_URL_LAMBDA");
     cloud
+        .run_with(LAMBDA, &[("AWS_REGION", Some("eu-west-1"))])
+        .badly(2, "AWS does not take the signature")
+        .hints("AWS_REGION");
+    cloud
         .run("run @/bone.zarr -o on-a-disk --steps 'threshold above=120' --executor lambda")
         .badly(2, "the function may not write to")
         .hints("a function sees no disk of yours");
