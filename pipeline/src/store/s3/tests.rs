@@ -195,7 +195,7 @@ async fn urls_that_name_no_bucket_are_refused() {
 async fn an_upload_that_fails_half_way_is_aborted() {
     let begun = "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>";
     let denied = refusal("AccessDenied", "");
-    let server = Server::answering(&[("200 OK", begun), ("403 Forbidden", &denied), ("204 No Content", "")]);
+    let server = Server::answering(&[("200 OK", begun), ("403 Forbidden", &denied)]);
     let mut upload = server.bucket().await.upload("large").await.unwrap();
     let part = vec![0; crate::store::write::PART_BYTES];
     upload.write(&part).await.unwrap();
@@ -204,13 +204,12 @@ async fn an_upload_that_fails_half_way_is_aborted() {
         upload.finish().await
     };
     assert_eq!(failed.await.unwrap_err().kind, Kind::Invalid);
+    let taken_back = |head: &String| head.starts_with("DELETE ") && head.contains("uploadId=u1");
     for _ in 0..500 {
-        if server.asked() == 3 {
-            break;
+        if server.asked.lock().unwrap().iter().any(taken_back) {
+            return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let asked = server.asked.lock().unwrap();
-    assert!(asked[0].starts_with("POST ") && asked[1].starts_with("PUT "), "{asked:?}");
-    assert!(asked[2].starts_with("DELETE ") && asked[2].contains("uploadId=u1"), "{asked:?}");
+    panic!("{:?}", server.asked.lock().unwrap());
 }
