@@ -11,18 +11,23 @@ pub(super) const BONE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/
 pub(super) const CUT: &str =
     "--chunks 16 --shards none --block 32 --segment 2 --merge-fanout 2 --range-rows 40 --quiet";
 
-/// Both kinds of barrier, holes, a mask, saved images, contacts, levels.
+/// Both kinds of barrier, holes, a mask (INPUT is the image itself), saved images, contacts.
 const JOBS: [&str; 4] = [
     "--steps 'gaussian sigma=1 save=smooth | threshold method=otsu | fill_holes | erode ball=1 | \
      label connectivity=26 contacts=26 min_voxels=3 save=parts' --intensity smooth --histogram smooth",
-    "--steps 'median size=3 | threshold percentile=80 | label' --percentiles exact",
+    "--steps 'median size=3 | threshold percentile=80 | label' --percentiles exact --mask INPUT",
     "--steps '' --percentiles exact",
     "--steps 'mean size=3 | cast dtype=uint16' --region 3:50,:,5:",
 ];
 
+/// The command that runs a job.
+fn run(input: &str, output: &str, job: &str, more: &str) -> String {
+    format!("run {input} -o {output} {} {CUT} {more}", job.replace("INPUT", input))
+}
+
 /// The answers of a job on a disk, by threads of one process.
 pub(super) fn on_disk(cloud: &Cloud, input: &str, job: &str) -> BTreeMap<String, Vec<u8>> {
-    cloud.run(&format!("run {input} -o calm {job} {CUT} --overwrite")).well();
+    cloud.run(&run(input, "calm", job, "--overwrite")).well();
     cloud.desk.answers("calm")
 }
 
@@ -44,10 +49,11 @@ fn a_run_on_s3_and_lambda_gives_the_bytes_of_one_on_a_disk() {
     for (i, job) in JOBS.iter().enumerate() {
         let calm = on_disk(&cloud, "bone.zarr", job);
         assert!(calm.len() > usize::from(i != 2), "{job}");
-        cloud.run(&format!("run @/bone.zarr -o @/local-{i} {job} {CUT}")).well();
+        cloud.run(&run("@/bone.zarr", &format!("@/local-{i}"), job, "")).well();
         assert_same(&calm, &cloud.answers(&format!("local-{i}")), &format!("{job}, threads over S3"));
         let before = cloud.log().len();
-        cloud.run(&format!("run @/bone.zarr -o @/lambda-{i} {job} {CUT} --executor lambda --workers 16")).well();
+        let lambda = "--executor lambda --workers 16";
+        cloud.run(&run("@/bone.zarr", &format!("@/lambda-{i}"), job, lambda)).well();
         assert_same(&calm, &cloud.answers(&format!("lambda-{i}")), &format!("{job}, Lambda"));
         the_function_did_the_work(&cloud, &cloud.log()[before..], &format!("lambda-{i}"));
         cloud.run(&format!("verify @/lambda-{i} --quiet")).well();
@@ -63,7 +69,7 @@ fn whoever_serves_the_function_the_bytes_are_the_same() {
     cloud.run(&format!("import {BONE} bone.zarr --chunks 16 --quiet")).well();
     cloud.run(&format!("import {BONE} @/bone.zarr --chunks 16 --quiet")).well();
     let calm = on_disk(&cloud, "bone.zarr", JOBS[1]);
-    cloud.run(&format!("run @/bone.zarr -o @/out {} {CUT} --executor lambda --workers 2", JOBS[1])).well();
+    cloud.run(&run("@/bone.zarr", "@/out", JOBS[1], "--executor lambda --workers 2")).well();
     assert_same(&calm, &cloud.answers("out"), "another server");
     cloud
         .run("run @/bone.zarr -o /tmp/out --steps 'threshold above=120' --executor lambda --quiet")
