@@ -32,7 +32,7 @@ pub struct Hold {
 pub struct Promised<'a>(&'a Hold);
 
 impl Promised<'_> {
-    /// The attempt is over: its worker has answered, or never begun.
+    /// The attempt is over: its worker has answered with success, or never begun.
     pub fn settled(self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -137,6 +137,14 @@ impl Hold {
             How::Alone(_) => {}
             How::Bucket(lease) => lease.release(settled).await,
         }
+    }
+}
+
+#[cfg(test)]
+impl Hold {
+    /// Attempts of which something may still be on its way.
+    pub(crate) fn unsettled(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
     }
 }
 

@@ -173,14 +173,15 @@ impl<'a> Carrier<'a> {
                 }
             },
         };
-        let refused = answer.as_ref().is_err_and(|error| error.throttled.is_some());
-        // What was answered writes nothing more; of what was not, nobody knows.
+        // Refused before it began. A worker that met a busy store was told of, and had begun.
+        let refused = answer.as_ref().is_err_and(|error| error.throttled.is_some()) && used.get().is_none();
+        // Of a worker that failed or died, requests may still be on their way that it gave up.
         if let Some(promised) = promised
-            && (answer.is_ok() || refused || used.get().is_some())
+            && (answer.is_ok() || refused)
         {
             promised.settled();
         }
-        match refused && used.get().is_none() {
+        match refused {
             true => entered.never_sent(),
             false => entered.ended(task, &used),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,6 +49,8 @@ pub(super) struct Bench {
     pub(super) failures_most: usize,
     pub(super) lease: u64,
     pub(super) budget: Budget,
+    /// Attempts of the last run of which something may still be on its way.
+    pub(super) unsettled: AtomicU64,
 }
 
 pub(super) struct Scripted {
@@ -98,7 +101,16 @@ impl Bench {
             usage: Mutex::default(),
         });
         let clock = Clock::new(move || Moment(1_000_000 + started.elapsed().as_millis() as u64));
-        Self { plan, store, executor, clock, failures_most: 0, lease: 1, budget: Budget::unlimited() }
+        Self {
+            plan,
+            store,
+            executor,
+            clock,
+            failures_most: 0,
+            lease: 1,
+            budget: Budget::unlimited(),
+            unsettled: AtomicU64::new(0),
+        }
     }
 
     /// What becomes of the attempts at the task that begins with this unit.
@@ -109,18 +121,21 @@ impl Bench {
 
     pub(super) async fn run(&self) -> Ended {
         let executor: Arc<dyn Executor> = self.executor.clone();
-        run(&Dispatch {
+        let hold = Hold::alone(self.lease);
+        let ended = run(&Dispatch {
             plan: &self.plan,
             store: &self.store,
             executor: &executor,
             progress: &Progress::new(true),
             clock: &self.clock,
-            hold: &Hold::alone(self.lease),
+            hold: &hold,
             budget: &self.budget,
             failures_most: self.failures_most,
             seed: SEED,
         })
-        .await
+        .await;
+        self.unsettled.store(hold.unsettled(), Ordering::Relaxed);
+        ended
     }
 
     /// Seconds after the start at which the task that begins with this unit was sent.

@@ -77,6 +77,8 @@ async fn attempts_that_fail_are_paid_for_and_refused_ones_are_not() {
     let spent = bench.budget.spent();
     // Two segments and one decision, the last stage's two, and one that failed.
     assert_eq!((spent.invocations, cents(spent.usd)), (6, 60));
+    // Of the one that failed, requests may still be on their way; the refused one never made any.
+    assert_eq!(bench.unsettled.into_inner(), 1);
 }
 
 #[tokio::test(start_paused = true)]
