@@ -285,8 +285,37 @@ fn object_shape(plan: &Plan) -> [usize; 3] {
 }
 
 /// The smallest multiple of the unit that covers the volume.
-pub(super) fn roof(extent: Extent, unit: [usize; 3]) -> [usize; 3] {
+fn roof(extent: Extent, unit: [usize; 3]) -> [usize; 3] {
     std::array::from_fn(|a| extent.shape[a].next_multiple_of(unit[a]))
+}
+
+/// The smallest block there may be.
+pub(super) fn smallest(plan: &Plan, unit: [usize; 3]) -> [usize; 3] {
+    let roof = roof(plan.extent, unit);
+    std::array::from_fn(|a| unit[a].min(roof[a]))
+}
+
+/// The blocks that are a unit larger along one axis, have no more than so many voxels, and leave some for every thread. The
+/// shortest side grows first, so that blocks stay near cubes and their halos small.
+pub(super) fn larger(
+    plan: &Plan,
+    unit: [usize; 3],
+    block: [usize; 3],
+    wishes: &Wishes,
+    resources: &Resources,
+    voxels_most: usize,
+) -> Vec<[usize; 3]> {
+    let roof = roof(plan.extent, unit);
+    let enough = 4 * (resources.threads * wishes.workers.unwrap_or(1).max(1)) as u64;
+    let mut axes: Vec<usize> = plan.extent.axes().filter(|a| block[*a] < roof[*a]).collect();
+    axes.sort_by_key(|a| block[*a]);
+    let grown = axes.into_iter().map(|a| {
+        let mut larger = block;
+        larger[a] = (block[a] + unit[a]).min(roof[a]);
+        larger
+    });
+    let units = |block: [usize; 3]| Grid { extent: plan.extent, block }.units();
+    grown.filter(|larger| units(*larger) >= enough && larger.iter().product::<usize>() <= voxels_most).collect()
 }
 
 /// The largest blocks that fit into memory, keep every thread busy, and are no larger than they need be.
@@ -298,22 +327,11 @@ fn choose_block(plan: &Plan, unit: [usize; 3], wishes: &Wishes, resources: &Reso
         lay::stages(&mut candidate, &Wishes::default(), resources);
         memory::project(&candidate, resources)
     };
-    let threads = resources.threads as u64 * wishes.workers.unwrap_or(1) as u64;
-    let roof = roof(plan.extent, unit);
-    let mut block: [usize; 3] = std::array::from_fn(|a| unit[a].min(roof[a]));
+    let mut block = smallest(plan, unit);
     fits(block).map_err(|e| too_large(plan, unit, e))?;
     loop {
-        // The shortest side grows first, so that blocks stay near cubes and their halos small.
-        let mut axes: Vec<usize> = plan.extent.axes().filter(|a| block[*a] < roof[*a]).collect();
-        axes.sort_by_key(|a| block[*a]);
-        let grown = axes.into_iter().find_map(|a| {
-            let mut larger = block;
-            larger[a] = (block[a] + unit[a]).min(roof[a]);
-            let units = Grid { extent: plan.extent, block: larger }.units();
-            let enough = units >= 4 * threads && larger.iter().product::<usize>() <= VOXELS_ENOUGH;
-            (enough && fits(larger).is_ok_and(|p| p.keeps_threads_busy())).then_some(larger)
-        });
-        match grown {
+        let mut larger = larger(plan, unit, block, wishes, resources, VOXELS_ENOUGH).into_iter();
+        match larger.find(|larger| fits(*larger).is_ok_and(|p| p.keeps_threads_busy())) {
             Some(larger) => block = larger,
             None => return Ok(block),
         }

@@ -35,22 +35,12 @@ pub(super) fn block(plan: &Plan, unit: [usize; 3], wishes: &Wishes, resources: &
         let cost = cost(&candidate, &projection, wishes);
         Ok((projection.keeps_threads_busy(), cost))
     };
-    let roof = build::roof(plan.extent, unit);
-    let mut block: [usize; 3] = std::array::from_fn(|a| unit[a].min(roof[a]));
+    let mut block = build::smallest(plan, unit);
     let (_, cost) = candidate(block).map_err(|e| build::too_large(plan, unit, e))?;
     let mut best = (cost, block);
-    let threads = (resources.threads * wishes.workers.unwrap_or(1).max(1)) as u64;
     loop {
-        // The shortest side grows first, so that blocks stay near cubes and their halos small.
-        let mut axes: Vec<usize> = plan.extent.axes().filter(|a| block[*a] < roof[*a]).collect();
-        axes.sort_by_key(|a| block[*a]);
-        let grown = axes.into_iter().find_map(|a| {
-            let mut larger = block;
-            larger[a] = (block[a] + unit[a]).min(roof[a]);
-            let units = Grid { extent: plan.extent, block: larger }.units();
-            if units < 4 * threads || larger.iter().product::<usize>() > VOXELS_MOST {
-                return None;
-            }
+        let larger = build::larger(plan, unit, block, wishes, resources, VOXELS_MOST);
+        let grown = larger.into_iter().find_map(|larger| {
             let (busy, cost) = candidate(larger).ok()?;
             busy.then_some((cost, larger))
         });
