@@ -141,11 +141,15 @@ impl Worker {
         self.cache.keep(self.limits[stage].cache_bytes as usize);
         let mut running = JoinSet::new();
         let (mut next, mut end, mut done, mut counts) = (first, end, Vec::new(), Vec::new());
-        while next < end || !running.is_empty() {
+        loop {
             // What has begun is finished, so that the receipt speaks of all units up to one. The first always begins: a
             // segment that never does anything would be sent for ever.
             if next > first && deadline.is_some_and(|deadline| self.clock.now() >= deadline) {
                 end = next;
+            }
+            // Asked after the deadline, which may leave nothing to begin when nothing runs.
+            if next >= end && running.is_empty() {
+                break;
             }
             let units = &self.gates[stage].units;
             tokio::select! {

@@ -9,7 +9,7 @@ use coordinator::run;
 use pipeline::Kind;
 use pipeline::fence::{Clock, Moment};
 use pipeline::store::{Store, Stores};
-use pipeline::task::{Attempt, Task, Worker};
+use pipeline::task::{Answer, Attempt, Task, Worker};
 use serde_json::Value;
 use voxel::Dtype;
 
@@ -330,4 +330,33 @@ fn two_versions_of_a_chunk_end_the_run() {
     assert!(wait(plan.create(&store)).unwrap());
     lab.attempt(&job, &cut, &output).unwrap();
     assert_eq!(Answers::read(&output).difference(&lab.run(&job, &Cut::whole())), None);
+}
+
+/// A deadline may pass between any two looks at the clock, also when no unit runs and others are still to begin: what is
+/// done by then has its receipt.
+#[test]
+fn a_deadline_may_pass_at_any_moment() {
+    let image =
+        Recipe { extent: volume([6, 6, 30]), dtype: Dtype::U8, look: Look::Noise, gaps: false, seed: 4 }.image();
+    let lab = Lab::with_chunks(&image, [6, 6, 6], None);
+    let (job, cut) = (lab.job("median size=3", [6, 6, 6]), Cut::blocks([6, 6, 6]));
+    let plan = Arc::new(lab.plan(&job, &cut));
+    let units = plan.grid.units();
+    let mut ends = std::collections::BTreeSet::new();
+    for looks in 1..40 {
+        let store = Store::open(&lab.new_output().to_string_lossy()).unwrap();
+        let ticks = std::sync::atomic::AtomicU64::new(0);
+        let clock = Clock::new(move || Moment(ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed)));
+        let mut resources = cut.settings(false).resources;
+        resources.threads = 1;
+        let worker = wait(Worker::open(&Stores::default(), store, Arc::clone(&plan), &resources, clock)).unwrap();
+        let task = Task::Segment { stage: 0, first: 0, end: units };
+        let attempt = Attempt { plan: plan.id.clone(), task, deadline: Some(Moment(looks)), not_after: None };
+        let Answer::Done { end } = wait(worker.run(&attempt, |_| {})).unwrap() else {
+            panic!("a segment is done or fails")
+        };
+        assert!((1..=units).contains(&end));
+        ends.insert(end);
+    }
+    assert!(ends.len() > 2, "no deadline passed in mid-segment: {ends:?}");
 }
