@@ -4,12 +4,22 @@
 //! ready here, and said by the handler of that signal, to the thread that was refused last. Code that asks for room
 //! which it may not get (a codec, for a size that a file claims) sees the refusal and goes on as ever.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 
-/// The system's allocator, which remembers that it had nothing to give. For the programs: a library leaves the choice to
-/// them.
-pub struct Remembering;
+use pipeline::process::Reusing;
+
+/// An allocator that uses large buffers again and remembers that the system had nothing to give. For the programs: a
+/// library leaves the choice to them.
+pub struct Remembering(Reusing);
+
+impl Remembering {
+    /// An allocator that has given nothing yet.
+    #[allow(clippy::new_without_default, reason = "it is made once, in a static")]
+    pub const fn new() -> Self {
+        Self(Reusing::new())
+    }
+}
 
 thread_local! {
     static REFUSED: Cell<bool> = const { Cell::new(false) };
@@ -23,26 +33,26 @@ fn noted(block: *mut u8) -> *mut u8 {
     block
 }
 
-// SAFETY: every call is the system's, with the arguments as they came and the result as it is.
+// SAFETY: every call is the inner allocator's, with the arguments as they came and the result as it is.
 unsafe impl GlobalAlloc for Remembering {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is that of `System`.
-        noted(unsafe { System.alloc(layout) })
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is that of the inner one.
+        noted(unsafe { self.0.alloc(layout) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
-        noted(unsafe { System.alloc_zeroed(layout) })
+        noted(unsafe { self.0.alloc_zeroed(layout) })
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as above.
-        noted(unsafe { System.realloc(block, layout, size) })
+        noted(unsafe { self.0.realloc(block, layout, size) })
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: as above.
-        unsafe { System.dealloc(block, layout) }
+        unsafe { self.0.dealloc(block, layout) }
     }
 }
 

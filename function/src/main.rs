@@ -17,6 +17,9 @@ use pipeline::{Error, Result};
 use environment::Environment;
 use handler::Handler;
 
+#[global_allocator]
+static ALLOCATOR: pipeline::process::Reusing = pipeline::process::Reusing::new();
+
 fn main() -> ExitCode {
     pipeline::process::keep_memory_tight();
     let filter = tracing_subscriber::EnvFilter::try_from_env("VOXMILL_LOG");

@@ -36,5 +36,6 @@ pub mod store;
 pub mod task;
 pub mod verify;
 pub mod wire;
+mod zstandard;
 
 pub use error::{Error, Kind, Result, Throttled, cause};

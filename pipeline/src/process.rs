@@ -1,7 +1,12 @@
 //! What a process that computes sets up once, whether it is a coordinator's or a function's.
 
-/// Gives every large buffer back to the system when it is freed. By default glibc keeps freed buffers of up to 32 MiB
-/// for reuse, which a projection can't foresee; blocks are few and large, so the cost is small.
+mod reuse;
+
+pub use reuse::Reusing;
+pub(crate) use reuse::allow;
+
+/// Keeps the system's allocator from keeping what is large, which a projection can't foresee: that is left to [`Reusing`].
+/// And from making a heap for every thread.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn keep_memory_tight() {
     const LARGE_BYTES: libc::c_int = 256 << 10;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use coordinator::memory::Remembering;
 
 #[global_allocator]
-static ALLOCATOR: Remembering = Remembering;
+static ALLOCATOR: Remembering = Remembering::new();
 
 fn main() -> ExitCode {
     coordinator::main()

@@ -27,7 +27,7 @@ pub enum Codec {
         /// Higher is smaller and slower.
         level: u8,
     },
-    /// Blosc at level 0 to 9, with its bit shuffle for elements of two bytes and more.
+    /// Blosc at level 0 to 9, with its bit shuffle.
     Blosc {
         /// What compresses the shuffled bytes.
         compressor: BloscCompressor,
@@ -72,13 +72,12 @@ impl Codec {
             }
             Codec::Gzip { level } => codecs.push(json!({"name": "gzip", "configuration": {"level": level}})),
             Codec::Blosc { compressor, level } => {
-                let shuffle = if dtype.size() > 1 { "bitshuffle" } else { "noshuffle" };
                 codecs.push(json!({
                     "name": "blosc",
                     "configuration": {
                         "cname": compressor.name(),
                         "clevel": level,
-                        "shuffle": shuffle,
+                        "shuffle": "bitshuffle",
                         "typesize": dtype.size(),
                         "blocksize": 0,
                     },
@@ -89,15 +88,14 @@ impl Codec {
     }
 
     /// The `compressor` of Zarr v2 metadata that stores `dtype` the same way, which gives the same bytes.
-    pub(super) fn metadata_v2(self, dtype: Dtype) -> Value {
+    pub(super) fn metadata_v2(self) -> Value {
         match self {
             Codec::None => Value::Null,
             Codec::Zstd { level } => json!({"id": "zstd", "level": level}),
             Codec::Gzip { level } => json!({"id": "gzip", "level": level}),
             Codec::Blosc { compressor, level } => {
                 // 2 is its bit shuffle.
-                let shuffle = if dtype.size() > 1 { 2 } else { 0 };
-                json!({"id": "blosc", "cname": compressor.name(), "clevel": level, "shuffle": shuffle, "blocksize": 0})
+                json!({"id": "blosc", "cname": compressor.name(), "clevel": level, "shuffle": 2, "blocksize": 0})
             }
         }
     }

@@ -21,7 +21,7 @@ use super::metadata::Metadata;
 use super::{Array, Geometry, Inner};
 use crate::store::Store;
 use crate::task::Written;
-use crate::{Error, Result};
+use crate::{Error, Result, zstandard};
 
 /// An array to be written: an image of two (when planar) or three dimensions, with fill value 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -194,7 +194,7 @@ impl ArraySpec {
             "order": "C",
             "dimension_separator": "/",
             "fill_value": self.zero(),
-            "compressor": self.codec.metadata_v2(dtype),
+            "compressor": self.codec.metadata_v2(),
             "filters": null,
         })
     }
@@ -377,11 +377,17 @@ fn padded<T: Element>(volume: &Volume<T>, chunk: Region, object: Region) -> Vec<
     bytes
 }
 
-/// The compressors of one spec, made once per object. Byte order is settled before they see the bytes.
-struct Packer(Vec<Arc<dyn BytesToBytesCodecTraits>>);
+/// What packs the chunks of one spec, made once per object. Byte order is settled before it sees the bytes.
+enum Packer {
+    Zstd(u8),
+    Library(Vec<Arc<dyn BytesToBytesCodecTraits>>),
+}
 
 impl Packer {
     fn new(spec: &ArraySpec) -> Result<Packer> {
+        if let Codec::Zstd { level } = spec.codec {
+            return Ok(Packer::Zstd(level));
+        }
         let mut codecs = Vec::new();
         for metadata in spec.codec.metadata(stored_dtype(spec.dtype)) {
             let failed = |e: String| Error::internal(format!("the codec {} can't be made: {e}", spec.codec));
@@ -391,17 +397,24 @@ impl Packer {
                 ZarrsCodec::ArrayToBytes(_) | ZarrsCodec::ArrayToArray(_) => {}
             }
         }
-        Ok(Packer(codecs))
+        Ok(Packer::Library(codecs))
     }
 
     fn pack(&self, plain: Vec<u8>) -> Result<Bytes> {
-        // One thread, and so the same bytes on every machine.
-        let options = CodecOptions::default().with_concurrent_target(1);
-        let mut bytes = Cow::Owned(plain);
-        for codec in &self.0 {
-            bytes =
-                codec.encode(bytes, &options).map_err(|e| Error::internal(format!("a chunk can't be packed: {e}")))?;
+        let failed = |e: String| Error::internal(format!("a chunk can't be packed: {e}"));
+        match self {
+            Packer::Zstd(level) => {
+                Ok(zstandard::pack((*level).into(), &plain).map_err(|e| failed(e.to_string()))?.into())
+            }
+            Packer::Library(codecs) => {
+                // One thread, and so the same bytes on every machine.
+                let options = CodecOptions::default().with_concurrent_target(1);
+                let mut bytes = Cow::Owned(plain);
+                for codec in codecs {
+                    bytes = codec.encode(bytes, &options).map_err(|e| failed(e.to_string()))?;
+                }
+                Ok(bytes.into_owned().into())
+            }
         }
-        Ok(bytes.into_owned().into())
     }
 }

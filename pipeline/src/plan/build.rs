@@ -49,10 +49,6 @@ pub struct Wishes {
     pub earlier: Option<(Plan, State)>,
 }
 
-/// The default codec of images: filtered bytes compress slowly at higher levels and hardly better.
-const IMAGE_CODEC: Codec = Codec::Zstd { level: 1 };
-/// The default codec of labels, whose high bytes are nearly constant.
-const LABEL_CODEC: Codec = Codec::Blosc { compressor: BloscCompressor::Zstd, level: 1 };
 /// The codec of arrays between stages.
 const SCRATCH_CODEC: Codec = Codec::Blosc { compressor: BloscCompressor::Lz4, level: 1 };
 
@@ -193,6 +189,17 @@ fn compile(job: &Job, extent: Extent) -> Result<Vec<Op>> {
     job.steps.iter().enumerate().map(op).collect()
 }
 
+/// The default codec of an output, by what was measured on noise and on scans (docs/benchmarks.md): about as small as
+/// zstd at level 3, and two to six times as fast to write. The bits of wider intensities, shuffled, are best packed by
+/// what is simplest; labels repeat as a whole, which shuffling hides.
+fn default_codec(dtype: Dtype, is_labels: bool) -> Codec {
+    if is_labels || dtype.size() == 1 {
+        Codec::Zstd { level: 1 }
+    } else {
+        Codec::Blosc { compressor: BloscCompressor::Lz4, level: 1 }
+    }
+}
+
 /// The images that the user finds: those saved, the labels of the last `label`, and what the job ends with otherwise.
 fn images(plan: &Plan) -> Result<Vec<Stored>> {
     let (job, ops) = (&plan.job, &plan.ops);
@@ -214,8 +221,8 @@ fn images(plan: &Plan) -> Result<Vec<Stored>> {
         let labels = matches!(ops[image - 1], Op::Label(_) | Op::Objects { .. });
         let kind = if labels { GroupKind::Labels } else { GroupKind::Image };
         let (chunks, shards) = job.write.shapes(&plan.extent)?;
-        let codec = codec.unwrap_or(if labels { LABEL_CODEC } else { IMAGE_CODEC });
         let (extent, dtype) = (plan.extent, plan.dtype(image));
+        let codec = codec.unwrap_or_else(|| default_codec(dtype, labels));
         let (dimension_names, ome) = (plan.geometry.names(), job.write.ome);
         let spec = ArraySpec { extent, dtype, chunks, shards, codec, dimension_names, ome };
         spec.check()?;

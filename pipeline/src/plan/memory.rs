@@ -74,6 +74,8 @@ pub struct Limits {
     pub cache_bytes: u64,
     /// Bytes one join of a group may hold.
     pub merge_bytes: u64,
+    /// Bytes of large buffers, those kept for reuse too.
+    pub buffer_bytes: u64,
 }
 
 /// What one stage holds.
@@ -155,8 +157,16 @@ impl Needs {
         }
         let bytes = fixed + at_once * self.unit;
         let cache_bytes = self.useful_cache.min(resources.memory_bytes - bytes);
-        let limits = Limits { at_once: at_once as usize, cache_bytes, merge_bytes: resources.merge_bytes() };
-        Some(StageMemory { bytes: bytes + cache_bytes, limits, at_once_wanted: threads as usize })
+        /// What is counted here but small, and so lies elsewhere than the buffers that are kept.
+        const SMALL_BYTES: u64 = 14 << 20;
+        let all = bytes + cache_bytes;
+        let limits = Limits {
+            at_once: at_once as usize,
+            cache_bytes,
+            merge_bytes: resources.merge_bytes(),
+            buffer_bytes: all.saturating_sub(resources.process_bytes() + SMALL_BYTES),
+        };
+        Some(StageMemory { bytes: all, limits, at_once_wanted: threads as usize })
     }
 }
 

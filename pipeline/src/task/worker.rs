@@ -23,7 +23,7 @@ use crate::scratch::{Tag, Writer};
 use crate::sources::Sources;
 use crate::state::State;
 use crate::store::{Requests, Store, Stores};
-use crate::{Error, Result, layout, publish};
+use crate::{Error, Result, layout, process, publish};
 
 /// Carries out the tasks of one plan. Clones share everything but the store they write to.
 #[derive(Clone)]
@@ -139,6 +139,7 @@ impl Worker {
         }
         // What an earlier stage could afford to keep may be more than there is room for beside this one.
         self.cache.keep(self.limits[stage].cache_bytes as usize);
+        process::allow(self.limits[stage].buffer_bytes);
         let mut running = JoinSet::new();
         let (mut next, mut end, mut done, mut counts) = (first, end, Vec::new(), Vec::new());
         loop {

@@ -5,6 +5,7 @@ use std::io::Read;
 use zarrs::array::BytesRepresentation;
 
 use super::{Why, room};
+use crate::zstandard;
 
 /// A compressor whose frames are unpacked here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +59,7 @@ impl Packer {
         let mut out = room(likely)?;
         match self {
             Packer::Zstd => {
-                let mut unpacker = zstd::bulk::Decompressor::new().map_err(failed)?;
-                unpacker.decompress_to_buffer(packed, &mut out).map_err(|e| match claimed(packed) {
+                zstandard::unpack(packed, &mut out).map_err(|e| match claimed(packed) {
                     Some(claimed) if claimed > most => too_much(),
                     _ => failed(e),
                 })?;
