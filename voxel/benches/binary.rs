@@ -112,25 +112,34 @@ fn labels(bench: &Bench, extent: Extent, kind: &str, mask: &Volume<bool>) {
         bench.case(&name, || (), |()| label(&image, region, connectivity));
     }
     let runs = label(&image, region, Connectivity::Six);
-    let rows =
-        |intensity: Option<&AnyVolume>| measure(&runs, 1..runs.labels + 1, &image, Objects::Components, intensity, extent);
+    let rows = |intensity: Option<&AnyVolume>| {
+        measure(&runs, 1..runs.labels + 1, &image, Objects::Components, intensity, extent)
+    };
     bench.case(&format!("measure/{kind}/shape"), || (), |()| rows(None));
     let intensities = [("u8", grey::<u8>(|v| v as u8)), ("u16", grey::<u16>(|v| v as u16)), ("f32", grey(|v| v))];
     for (name, intensity) in &intensities {
         bench.case(&format!("measure/{kind}/{name}"), || (), |()| rows(Some(intensity)));
     }
-    bench.case(&format!("label+measure/{kind}/u8"), || (), |()| {
-        let runs = label(&image, region, Connectivity::Six);
-        measure(&runs, 1..runs.labels + 1, &image, Objects::Components, Some(&intensities[0].1), extent)
-    });
+    bench.case(
+        &format!("label+measure/{kind}/u8"),
+        || (),
+        |()| {
+            let runs = label(&image, region, Connectivity::Six);
+            measure(&runs, 1..runs.labels + 1, &image, Objects::Components, Some(&intensities[0].1), extent)
+        },
+    );
 
     let mut bytes = Vec::new();
     runs.encode(&mut bytes);
-    bench.case(&format!("runs/{kind}/encode"), || (), |()| {
-        let mut bytes = Vec::new();
-        runs.encode(&mut bytes);
-        bytes
-    });
+    bench.case(
+        &format!("runs/{kind}/encode"),
+        || (),
+        |()| {
+            let mut bytes = Vec::new();
+            runs.encode(&mut bytes);
+            bytes
+        },
+    );
     bench.case(&format!("runs/{kind}/decode"), || (), |()| Runs::decode(region, &bytes));
     bench.case(&format!("runs/{kind}/paint"), || (), |()| runs.paint(|label| label));
     let painted: AnyVolume = runs.paint(|label| label).into();
@@ -158,10 +167,14 @@ fn counts(bench: &Bench, extent: Extent) {
     let image = grey::<f32>(|v| v);
     let wanted = PercentileSearch::new(&tally(&image), &[1.0, 50.0, 99.0]).and_then(|search| search.wanted());
     if let Some(wanted) = wanted {
-        bench.case("percentile/noisy/f32", || wanted.clone(), |mut wanted| {
-            wanted.add(&image, region);
-            wanted
-        });
+        bench.case(
+            "percentile/noisy/f32",
+            || wanted.clone(),
+            |mut wanted| {
+                wanted.add(&image, region);
+                wanted
+            },
+        );
     }
 }
 

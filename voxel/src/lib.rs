@@ -21,6 +21,7 @@ pub mod seam;
 pub mod table;
 pub mod threshold;
 
+mod bits;
 mod dtype;
 mod merge;
 mod number;
