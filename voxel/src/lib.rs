@@ -18,6 +18,7 @@ pub mod morphology;
 pub mod pyramid;
 pub mod runs;
 pub mod seam;
+pub mod simd;
 pub mod table;
 pub mod threshold;
 
@@ -25,7 +26,6 @@ mod dtype;
 mod merge;
 mod number;
 mod region;
-mod simd;
 mod union;
 mod varint;
 mod volume;

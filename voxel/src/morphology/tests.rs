@@ -1,6 +1,6 @@
 use super::*;
 use crate::filter::testing::{Random, random_volume, sub_boxes};
-use crate::simd::tests::on_baseline;
+use crate::simd::tests::on_each_level;
 
 type Op = fn(AnyVolume, Region, Extent, Footprint, Outside) -> AnyVolume;
 const OPS: [(&str, Op); 4] = [
@@ -205,13 +205,13 @@ fn ignoring_the_outside_closing_removes_nothing_and_opening_adds_nothing() {
 }
 
 #[test]
-fn baseline_and_avx2_give_equal_voxels() {
+fn levels_give_equal_voxels() {
     let extent = Extent { shape: [9, 20, 70], planar: false };
     let input: AnyVolume = speckled(extent, 2, 1).into();
     let others = [Footprint::Ball([2.3, 3.1, 5.7]), Footprint::Box([1, 2, 3]), Footprint::Cross(4)];
     for footprint in [ball(3.0), ball(300.0)].into_iter().chain(others) {
         let run = || dilate(input.clone(), extent.region(), extent, footprint);
-        assert_eq!(run(), on_baseline(run));
+        assert_eq!(run(), on_each_level(run));
     }
 }
 
