@@ -18,14 +18,15 @@ pub mod morphology;
 pub mod pyramid;
 pub mod runs;
 pub mod seam;
+pub mod simd;
 pub mod table;
 pub mod threshold;
 
+mod bits;
 mod dtype;
 mod merge;
 mod number;
 mod region;
-mod simd;
 mod union;
 mod varint;
 mod volume;

@@ -1,12 +1,13 @@
 //! Binary morphology with a ball, a box or a cross: erosion, dilation, opening, closing.
 //!
 //! A voxel is in the dilation when a seed, a foreground voxel, is near enough to it; it is lost in the erosion when a
-//! background voxel is. For balls and crosses `reach` finds out, exactly and one axis after the other (Meijster,
-//! Roerdink and Hesselink 2000; Felzenszwalb and Huttenlocher 2012), with `near` to say what is near enough; for boxes
-//! it is the extreme of a window.
+//! background voxel is. `near` says what is near enough. For small footprints `chords` finds out, on bits; for large
+//! balls and crosses `reach` does, exactly and one axis after the other (Meijster, Roerdink and Hesselink 2000;
+//! Felzenszwalb and Huttenlocher 2012); for large boxes it is the extreme of a window.
 //!
 //! Left to others: thresholds before, labels after.
 
+mod chords;
 mod near;
 mod reach;
 
@@ -14,6 +15,7 @@ use std::marker::PhantomData;
 
 use crate::window::{self, Rank};
 use crate::{AnyVolume, Dtype, Element, Extent, Region, Volume, with_volume};
+use chords::Chords;
 use near::Near;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +67,9 @@ impl Footprint {
     /// The most bytes of voxels alive at once in [`erode`] or [`dilate`], input, output and temporaries counted.
     pub fn peak_bytes(self, dtype: Dtype, input: Region, out: Region, extent: Extent) -> usize {
         let (read, halo) = (input.voxels() * dtype.size(), self.halo(extent));
+        if let Some(chords) = self.chords(extent) {
+            return chords.peak_bytes(read, out);
+        }
         match self.near(extent) {
             Some(near) => reach::peak_bytes(&near, read, out.grown(halo, extent.shape), out),
             None => window::peak_bytes(read, out, extent, halo, size_of::<u8>(), Dtype::Bool.size()),
@@ -75,6 +80,14 @@ impl Footprint {
     pub fn peak_bytes_twice(self, dtype: Dtype, input: Region, out: Region, extent: Extent) -> usize {
         let between = out.grown(self.halo(extent), extent.shape);
         self.peak_bytes(dtype, input, between, extent).max(self.peak_bytes(Dtype::Bool, between, out, extent))
+    }
+
+    /// The chords of a small footprint; `None` for one that is left to distances or windows.
+    fn chords(self, extent: Extent) -> Option<Chords> {
+        match self.near(extent) {
+            Some(near) => Chords::of(&near),
+            None => Chords::of_box(self.halo(extent)),
+        }
     }
 
     /// What is near enough; `None` for boxes.
@@ -91,6 +104,21 @@ impl Footprint {
 /// The voxels of `out` whose whole footprint is foreground. `input` holds `out` grown by [`Footprint::halo`] and clipped
 /// to `extent`, or more; what is not zero is foreground. Gives bool.
 pub fn erode(input: AnyVolume, out: Region, extent: Extent, footprint: Footprint, outside: Outside) -> AnyVolume {
+    if let Some(chords) = footprint.chords(extent) {
+        let beyond = outside == Outside::Ignore;
+        return with_volume!(input, v => chords::eroded(v, out, extent.shape, &chords, false, beyond).into());
+    }
+    eroded_by_distance(input, out, extent, footprint, outside)
+}
+
+/// [`erode`] for footprints of any size.
+fn eroded_by_distance(
+    input: AnyVolume,
+    out: Region,
+    extent: Extent,
+    footprint: Footprint,
+    outside: Outside,
+) -> AnyVolume {
     let halo = footprint.halo(extent);
     let Some(near) = footprint.near(extent) else {
         let beyond = u8::from(outside == Outside::Ignore);
@@ -109,6 +137,14 @@ pub fn erode(input: AnyVolume, out: Region, extent: Extent, footprint: Footprint
 /// The voxels of `out` whose footprint holds a foreground voxel. `input` as for [`erode`]. Gives bool. What lies outside
 /// the image is background either way.
 pub fn dilate(input: AnyVolume, out: Region, extent: Extent, footprint: Footprint) -> AnyVolume {
+    if let Some(chords) = footprint.chords(extent) {
+        return with_volume!(input, v => chords::eroded(v, out, extent.shape, &chords, true, true).into());
+    }
+    dilated_by_distance(input, out, extent, footprint)
+}
+
+/// [`dilate`] for footprints of any size.
+fn dilated_by_distance(input: AnyVolume, out: Region, extent: Extent, footprint: Footprint) -> AnyVolume {
     let halo = footprint.halo(extent);
     match footprint.near(extent) {
         Some(near) => reached(input, out, extent, halo, &near, true).into(),

@@ -1,10 +1,63 @@
-//! One kernel body, compiled for the baseline and for AVX2, chosen when it runs.
+//! One kernel body, compiled for each level of vector instructions, and the level chosen when it runs.
 //!
-//! Kernels are plain loops over contiguous x that LLVM vectorises; nothing here names an instruction. FMA is never
-//! enabled: it rounds once where the baseline rounds twice, and a result may not depend on the machine it came from.
+//! Kernels are plain loops over contiguous x that LLVM vectorises; nothing here names an instruction. A result may not
+//! depend on the machine it came from, so that no product is ever fused with a sum: FMA rounds once where the baseline
+//! rounds twice. AVX-512 brings FMA with it, but rustc fuses nothing that isn't written as fused.
 
-/// Defines functions whose body is compiled twice, for the baseline and for AVX2. What the body calls must be
-/// `#[inline(always)]` to be compiled with it.
+use std::sync::LazyLock;
+
+/// The vector instructions a kernel is compiled for, from few to many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// What every processor of the architecture has: SSE2 on x86-64, NEON on aarch64.
+    Baseline,
+    /// AVX2, 256 bits wide.
+    Avx2,
+    /// AVX-512 with instructions for bytes and words (F, BW, DQ and VL), 512 bits wide.
+    Avx512,
+}
+
+impl Level {
+    /// The highest this processor has.
+    fn of_processor() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("avx2") {
+                return Level::Avx512;
+            }
+            if has!("avx2") {
+                return Level::Avx2;
+            }
+        }
+        Level::Baseline
+    }
+
+    /// As its maker writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Baseline if cfg!(target_arch = "x86_64") => "SSE2",
+            Level::Baseline if cfg!(target_arch = "aarch64") => "NEON",
+            Level::Baseline => "baseline",
+            Level::Avx2 => "AVX2",
+            Level::Avx512 => "AVX-512",
+        }
+    }
+}
+
+/// The level that kernels run at on this processor.
+#[inline]
+pub fn level() -> Level {
+    static LEVEL: LazyLock<Level> = LazyLock::new(Level::of_processor);
+    #[cfg(test)]
+    if let Some(level) = tests::LEVEL.get() {
+        return level;
+    }
+    *LEVEL
+}
+
+/// Defines functions whose body is compiled once for each level. What the body calls must be `#[inline(always)]` to be
+/// compiled with it.
 macro_rules! vectorised {
     ($($(#[$doc:meta])* fn $name:ident $(<$($g:ident: $bound:path),+>)? ($($arg:ident: $t:ty),+ $(,)?) $body:block)+) => {$(
         $(#[$doc])*
@@ -19,40 +72,55 @@ macro_rules! vectorised {
             }
 
             #[cfg(target_arch = "x86_64")]
-            if $crate::simd::has_avx2() {
-                // SAFETY: this processor has AVX2, the only feature the function asks for.
-                return unsafe { avx2 $(::<$($g),+>)? ($($arg),+) };
+            #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512 $(<$($g: $bound),+>)? ($($arg: $t),+) {
+                body $(::<$($g),+>)? ($($arg),+);
             }
-            body $(::<$($g),+>)? ($($arg),+);
+
+            match $crate::simd::level() {
+                // SAFETY: a processor of this level has every feature the function asks for.
+                #[cfg(target_arch = "x86_64")]
+                $crate::simd::Level::Avx512 => unsafe { avx512 $(::<$($g),+>)? ($($arg),+) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::simd::Level::Avx2 => unsafe { avx2 $(::<$($g),+>)? ($($arg),+) },
+                _ => body $(::<$($g),+>)? ($($arg),+),
+            }
         }
     )+};
 }
 pub(crate) use vectorised;
 
-/// Whether this processor runs the AVX2 copies.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-pub(crate) fn has_avx2() -> bool {
-    #[cfg(test)]
-    if tests::BASELINE_ONLY.get() {
-        return false;
-    }
-    std::arch::is_x86_feature_detected!("avx2")
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::*;
     use std::cell::Cell;
 
     thread_local! {
-        pub(super) static BASELINE_ONLY: Cell<bool> = const { Cell::new(false) };
+        /// The level that kernels run at on this thread, instead of the processor's.
+        pub(super) static LEVEL: Cell<Option<Level>> = const { Cell::new(None) };
     }
 
-    /// Runs `compute` on this thread with the AVX2 copies switched off, for tests that compare the two.
-    pub(crate) fn on_baseline<R>(compute: impl FnOnce() -> R) -> R {
-        BASELINE_ONLY.set(true);
-        let result = compute();
-        BASELINE_ONLY.set(false);
+    /// What `compute` gives on this thread, which must be the same at each level that the processor has.
+    pub(crate) fn on_each_level<R: PartialEq>(mut compute: impl FnMut() -> R) -> R {
+        let mut at = |level| {
+            LEVEL.set(Some(level));
+            let result = compute();
+            LEVEL.set(None);
+            result
+        };
+        let result = at(Level::Baseline);
+        for level in [Level::Avx2, Level::Avx512].into_iter().filter(|level| *level <= Level::of_processor()) {
+            assert!(at(level) == result, "{} gives what {} does not", level.name(), Level::Baseline.name());
+        }
         result
+    }
+
+    #[test]
+    fn each_level_of_the_processor_runs() {
+        let mut ran = Vec::new();
+        on_each_level(|| ran.push(level()));
+        assert!(ran.is_sorted() && ran[0] == Level::Baseline);
+        assert_eq!(ran.last(), Some(&level()));
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::filter::testing::{Random, random_volume, sub_boxes};
-use crate::simd::tests::on_baseline;
+use crate::simd::tests::on_each_level;
 
 type Op = fn(AnyVolume, Region, Extent, Footprint, Outside) -> AnyVolume;
 const OPS: [(&str, Op); 4] = [
@@ -151,6 +151,42 @@ fn a_part_equals_the_same_part_of_the_whole() {
     }
 }
 
+/// Small footprints on bits against the distances that large ones are left to, over many tiles and part ones.
+#[test]
+fn chords_and_distances_agree() {
+    let balls = [1.0, 3.0, 5.0, 12.0, 20.5, 31.0].map(ball);
+    let others = [
+        Footprint::Ball([2.3, 3.1, 5.7]),
+        Footprint::Ball([0.0, 7.7, 40.3]),
+        Footprint::Ball([9.0, 1.0, 60.0]),
+        Footprint::Box([2, 70, 3]),
+        Footprint::Box([1, 1, 63]),
+        Footprint::Cross(6),
+    ];
+    for (i, shape) in [[5, 150, 200], [30, 40, 66], [1, 300, 600], [3, 17, 1100]].into_iter().enumerate() {
+        for planar in [false, true].into_iter().filter(|planar| shape[0] == 1 || !planar) {
+            let extent = Extent { shape, planar };
+            let parts = [extent.region(), sub_boxes(shape, 1)[0]];
+            for (footprint, seed) in balls.into_iter().chain(others).zip(i as u64..) {
+                assert!(footprint.chords(extent).is_some());
+                let mut input = speckled(extent, 1, seed);
+                // Whole stretches without a speck, so that large footprints leave something.
+                input.data.chunks_mut(19).step_by(2).for_each(|voxels| voxels.fill(seed.is_multiple_of(2)));
+                let input = AnyVolume::from(input);
+                for out in parts {
+                    for outside in [Outside::Ignore, Outside::Zero] {
+                        let eroded = erode(input.clone(), out, extent, footprint, outside);
+                        let twin = eroded_by_distance(input.clone(), out, extent, footprint, outside);
+                        assert!(eroded == twin, "{footprint:?} {outside:?} {extent:?} {out:?}");
+                    }
+                    let dilated = dilate(input.clone(), out, extent, footprint);
+                    assert!(dilated == dilated_by_distance(input.clone(), out, extent, footprint), "{footprint:?}");
+                }
+            }
+        }
+    }
+}
+
 /// One seed grows to the ball itself, whatever integers count the distances.
 #[test]
 fn a_large_ball_is_round() {
@@ -205,13 +241,13 @@ fn ignoring_the_outside_closing_removes_nothing_and_opening_adds_nothing() {
 }
 
 #[test]
-fn baseline_and_avx2_give_equal_voxels() {
+fn levels_give_equal_voxels() {
     let extent = Extent { shape: [9, 20, 70], planar: false };
     let input: AnyVolume = speckled(extent, 2, 1).into();
     let others = [Footprint::Ball([2.3, 3.1, 5.7]), Footprint::Box([1, 2, 3]), Footprint::Cross(4)];
-    for footprint in [ball(3.0), ball(300.0)].into_iter().chain(others) {
+    for footprint in [ball(3.0), ball(12.0), ball(300.0)].into_iter().chain(others) {
         let run = || dilate(input.clone(), extent.region(), extent, footprint);
-        assert_eq!(run(), on_baseline(run));
+        assert_eq!(run(), on_each_level(run));
     }
 }
 

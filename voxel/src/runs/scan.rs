@@ -1,6 +1,7 @@
 //! Finding runs in dense voxels. Every search counts first, so that what it allocates is exactly what it needs.
 
 use super::{Run, Runs, VOXELS_MAX};
+use crate::bits::foreground_bits;
 use crate::{AnyVolume, Element, Region, Volume, with_volume};
 
 /// The number of runs of non-zero voxels in each row of `region`, summed up: [`Runs::rows`].
@@ -177,19 +178,4 @@ fn for_each_word<T: Element>(row: &[T], mut look: impl FnMut(u32, u64, u64)) {
         padded[..tail.len()].copy_from_slice(tail);
         look(x, foreground_bits(&padded), before);
     }
-}
-
-/// Bit i is set when `voxels[i]` is foreground.
-#[inline(always)]
-fn foreground_bits<T: Element>(voxels: &[T; 64]) -> u64 {
-    let mut flags = [0u8; 64];
-    for i in 0..64 {
-        flags[i] = u8::from(voxels[i].is_foreground());
-    }
-    let mut word = 0;
-    for (i, eight) in flags.as_chunks::<8>().0.iter().enumerate() {
-        // The factor has bit 56 - 7i for i in 0..8: it moves byte i's flag to bit 56 + i, and no two terms meet.
-        word |= (u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i);
-    }
-    word
 }
