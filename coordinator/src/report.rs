@@ -169,6 +169,8 @@ fn common(
         "stages": timings,
         "attempts": timings.iter().map(|t| t.attempts).sum::<u64>(),
         "memory_projected_bytes": projection.bytes,
+        "buffers": pipeline::process::made(),
+        "simd": voxel::simd::level().name(),
         "requests": { "input": input, "output": output },
         "estimate": estimate,
         "cost_usd": spent.usd,

@@ -2,8 +2,8 @@
 
 mod reuse;
 
-pub use reuse::Reusing;
 pub(crate) use reuse::allow;
+pub use reuse::{Made, Reusing, made};
 
 /// Keeps the system's allocator from keeping what is large, which a projection can't foresee: that is left to [`Reusing`].
 /// And from making a heap for every thread.

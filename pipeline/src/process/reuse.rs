@@ -9,8 +9,10 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
 
 /// What is smaller is left to the system's allocator, whole.
 const LARGE_BYTES: usize = 256 << 10;
@@ -28,6 +30,23 @@ static ALLOWED_BYTES: AtomicUsize = AtomicUsize::new(0);
 /// way is projected to take.
 pub(crate) fn allow(bytes: u64) {
     ALLOWED_BYTES.store(bytes as usize, Ordering::Relaxed);
+}
+
+static FRESH: AtomicU64 = AtomicU64::new(0);
+static REUSED: AtomicU64 = AtomicU64::new(0);
+
+/// Large buffers handed out since the process began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Made {
+    /// Of fresh pages.
+    pub fresh: u64,
+    /// Used before.
+    pub reused: u64,
+}
+
+/// How many buffers were made, and how many of them of fresh pages: once a run is under way, hardly any should be.
+pub fn made() -> Made {
+    Made { fresh: FRESH.load(Ordering::Relaxed), reused: REUSED.load(Ordering::Relaxed) }
 }
 
 /// An allocator that keeps large buffers for reuse. For the programs: a
@@ -77,9 +96,11 @@ impl Reusing {
         let mut buffers = self.buffers();
         if let Some(buffer) = buffers.fitting(bytes) {
             buffers.used(buffer.bytes);
+            REUSED.fetch_add(1, Ordering::Relaxed);
             return (buffer.start, false);
         }
         buffers.used(bytes);
+        FRESH.fetch_add(1, Ordering::Relaxed);
         // Room is made first.
         let bound = buffers.most_bytes.max(ALLOWED_BYTES.load(Ordering::Relaxed));
         while buffers.kept_bytes > 0 && buffers.used_bytes + buffers.kept_bytes > bound {
