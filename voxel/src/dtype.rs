@@ -172,7 +172,12 @@ macro_rules! integer {
                 self != 0
             }
             fn extend_le(values: &[Self], out: &mut Vec<u8>) {
-                out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+                // An iterator over the bytes of each would go byte by byte.
+                let from = out.len();
+                out.resize(from + size_of_val(values), 0);
+                for (to, v) in out[from..].as_chunks_mut().0.iter_mut().zip(values) {
+                    *to = v.to_le_bytes();
+                }
             }
             fn from_ne(bytes: &[u8]) -> Vec<Self> {
                 let (whole, _) = bytes.as_chunks();
@@ -232,7 +237,12 @@ macro_rules! float {
                 self != 0.0
             }
             fn extend_le(values: &[Self], out: &mut Vec<u8>) {
-                out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+                // An iterator over the bytes of each would go byte by byte.
+                let from = out.len();
+                out.resize(from + size_of_val(values), 0);
+                for (to, v) in out[from..].as_chunks_mut().0.iter_mut().zip(values) {
+                    *to = v.to_le_bytes();
+                }
             }
             fn from_ne(bytes: &[u8]) -> Vec<Self> {
                 let (whole, _) = bytes.as_chunks();
