@@ -186,6 +186,18 @@ impl Moments {
         self.count += times;
     }
 
+    /// Adds `count` integers by their sum and the sum of their squares.
+    ///
+    /// # Panics
+    ///
+    /// When these moments are not of [`Kind::Integer`].
+    pub(crate) fn add_sums(&mut self, count: u64, sum: i128, squares: u128) {
+        let Totals::Integer(sums) = &mut self.totals else { self.refuse(Dtype::I64) };
+        sums.sum.add_at(0, halves(sum.unsigned_abs()), sum < 0);
+        sums.squares.add_at(0, halves(squares), false);
+        self.count += count;
+    }
+
     #[cold]
     fn refuse(&self, dtype: Dtype) -> ! {
         panic!("{dtype} voxels can't be added to moments of kind {:?}", self.kind())

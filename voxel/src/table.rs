@@ -4,6 +4,7 @@
 //! [`measure`] fills the rows of one block from runs; [`Columns`] turns finished rows into the columns users see. Which
 //! rows belong to one object, and what number it gets, is left to the label merge.
 
+mod by_row;
 mod columns;
 mod eigen;
 mod measure;

@@ -34,23 +34,38 @@ pub enum Cut {
 
 /// Foreground of `input` inside `out`, a part of its region.
 pub fn threshold(input: AnyVolume, out: Region, threshold: &Threshold) -> AnyVolume {
-    with_volume!(input, v => AnyVolume::Bool(compared(&v, out, threshold)))
+    with_volume!(input, v => AnyVolume::Bool(compared(v, out, threshold)))
 }
 
 /// Most bytes of voxels [`threshold`] holds at once, the input included.
 pub fn peak_bytes(dtype: Dtype, input: Region, out: Region) -> usize {
+    if in_place(dtype, input, out) {
+        return out.voxels();
+    }
     input.voxels() * dtype.size() + out.voxels() * Dtype::Bool.size()
 }
 
-fn compared<T: Element>(input: &Volume<T>, out: Region, threshold: &Threshold) -> Volume<bool> {
-    let mut data = Vec::with_capacity(out.voxels());
-    match passing::<T>(threshold.cut) {
-        // Comparing with the ends themselves keeps NaN out: it fails both.
-        Some((low, high)) => input
-            .runs(out)
-            .for_each(|run| data.extend(run.iter().map(|v| ((low <= *v) & (*v <= high)) != threshold.invert))),
-        None => data.resize(out.voxels(), threshold.invert),
-    }
+/// Whether the answer takes the place of the input: where there is nothing to cut, and a voxel stays a byte.
+fn in_place(dtype: Dtype, input: Region, out: Region) -> bool {
+    dtype.size() == size_of::<bool>() && input == out
+}
+
+fn compared<T: Element>(input: Volume<T>, out: Region, threshold: &Threshold) -> Volume<bool> {
+    let invert = threshold.invert;
+    let Some((low, high)) = passing::<T>(threshold.cut) else {
+        return Volume::new(out, vec![invert; out.voxels()]);
+    };
+    // Comparing with the ends themselves keeps NaN out: it fails both.
+    let passes = |v: T| ((low <= v) & (v <= high)) != invert;
+    let data = match in_place(T::DTYPE, input.region, out) {
+        // The standard library collects into the vector that it consumes.
+        true => input.data.into_iter().map(passes).collect(),
+        false => {
+            let mut data = Vec::with_capacity(out.voxels());
+            input.runs(out).for_each(|run| data.extend(run.iter().map(|v| passes(*v))));
+            data
+        }
+    };
     Volume::new(out, data)
 }
 
@@ -179,7 +194,7 @@ mod tests {
 
     fn foreground<T: crate::AnyElement>(values: &[T], cut: Cut, invert: bool) -> Vec<bool> {
         let region = Region::whole([1, 1, values.len()]);
-        compared(&Volume::new(region, values.to_vec()), region, &Threshold { cut, invert }).data
+        compared(Volume::new(region, values.to_vec()), region, &Threshold { cut, invert }).data
     }
 
     #[test]
@@ -206,5 +221,7 @@ mod tests {
     fn projects_its_memory() {
         let (input, out) = (Region::whole([4, 4, 4]), Region::whole([2, 2, 2]));
         assert_eq!(peak_bytes(Dtype::U16, input, out), 64 * 2 + 8);
+        assert_eq!(peak_bytes(Dtype::U8, input, out), 64 + 8);
+        assert_eq!(peak_bytes(Dtype::U8, input, input), 64);
     }
 }

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use voxel::filter::{Boundary, Clip, End, Extreme, Gaussian, Mean, Median, Rescale, cast, cast_peak_bytes};
 use voxel::morphology::{Footprint, Outside, close, dilate, erode};
 use voxel::pyramid::{Halving, Reduce};
+use voxel::threshold::{Cut, Threshold, peak_bytes as threshold_peak_bytes, threshold};
 use voxel::{AnyVolume, Dtype, Extent, Region, Volume, with_dtype};
 
 struct Counting;
@@ -78,6 +79,11 @@ fn promised_peaks_hold() {
             for to in Dtype::ALL {
                 promised("cast", dtype, input, cast_peak_bytes(dtype, to, input, out), |v| cast(v, out, to));
             }
+        }
+        for input in grown([0; 3]).into_iter().chain([out]) {
+            let promise = threshold_peak_bytes(dtype, input, out);
+            let rule = Threshold { cut: Cut::Above(0.0), invert: true };
+            promised("threshold", dtype, input, promise, |v| threshold(v, out, &rule));
         }
         for by in [Reduce::Mean, Reduce::Stride] {
             let halving = Halving { factors: [2, 1, 2], by };

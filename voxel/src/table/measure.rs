@@ -1,5 +1,6 @@
 //! From the runs of a block to one row per object.
 
+use super::by_row::{self, Totals};
 use super::{Intensity, ObjectRow};
 use crate::exact_sum::Kind;
 use crate::runs::{Run, Runs};
@@ -27,7 +28,8 @@ pub enum Objects<'a> {
 /// - `intensity`: the image whose values are summed, at least on the runs' region.
 /// - `extent`: the whole image.
 ///
-/// Positions are summed run by run, in closed form; only faces and intensities look at each voxel of a run.
+/// Positions are summed run by run, in closed form; only intensities, and the faces of objects by value, look at each
+/// voxel of a run.
 ///
 /// ```
 /// use voxel::label::{Connectivity, label};
@@ -61,8 +63,63 @@ pub fn measure(
         intensity: intensity.map(|intensity| Intensity::new(Kind::of(intensity.dtype()))),
         ..ObjectRow::identity()
     };
-    let mut rows = Rows { first: labels.start, rows: vec![empty; labels.len()] };
+    if let Some(intensity) = intensity {
+        assert!(intensity.region().contains(&runs.region), "the intensities cover {:?}", runs.region);
+    }
+    let rows = Rows { first: labels.start, rows: vec![empty; labels.len()] };
+    match objects {
+        Objects::Components if by_row::fits(runs.region) => {
+            with_volume!(values, values => components(rows, runs, values, intensity, extent))
+        }
+        _ => by_voxel(rows, runs, values, objects, intensity, extent),
+    }
+}
 
+/// The rows of components whose totals fit small numbers.
+fn components<T: Element>(
+    mut rows: Rows,
+    runs: &Runs,
+    values: &Volume<T>,
+    intensity: Option<&AnyVolume>,
+    extent: Extent,
+) -> Vec<ObjectRow> {
+    let (first, count) = (rows.first, rows.rows.len());
+    let mut finish = |totals: Vec<Totals>, with_intensities: bool| {
+        for (row, totals) in rows.rows.iter_mut().zip(totals) {
+            totals.add_to(row, runs.region.start);
+            if let (Some(intensity), true) = (&mut row.intensity, with_intensities) {
+                totals.add_intensities(intensity);
+            }
+        }
+    };
+    macro_rules! with_intensities {
+        ($($variant:ident)*) => {
+            match intensity {
+                $(Some(AnyVolume::$variant(intensity)) => {
+                    finish(by_row::totals(runs, first, count, values, Some(intensity), extent), true);
+                })*
+                other => {
+                    finish(by_row::totals::<T, u8>(runs, first, count, values, None, extent), false);
+                    if let Some(intensity) = other {
+                        with_volume!(intensity, intensity => add_intensities(&mut rows, runs, intensity));
+                    }
+                }
+            }
+        };
+    }
+    with_intensities!(Bool U8 I8 U16 I16);
+    rows.rows
+}
+
+/// The rows of any objects, by looking at every voxel.
+fn by_voxel(
+    mut rows: Rows,
+    runs: &Runs,
+    values: &AnyVolume,
+    objects: Objects<'_>,
+    intensity: Option<&AnyVolume>,
+    extent: Extent,
+) -> Vec<ObjectRow> {
     add_positions(&mut rows, runs, extent);
     match objects {
         Objects::Components => with_volume!(values, values => {
@@ -76,7 +133,6 @@ pub fn measure(
         }
     }
     if let Some(intensity) = intensity {
-        assert!(intensity.region().contains(&runs.region), "the intensities cover {:?}", runs.region);
         with_volume!(intensity, intensity => add_intensities(&mut rows, runs, intensity));
     }
     rows.rows
@@ -209,5 +265,66 @@ fn add_intensities<T: Element>(rows: &mut Rows, runs: &Runs, intensity: &Volume<
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::testing::{Random, random_volume};
+    use crate::label::{Connectivity, label};
+    use crate::simd::tests::on_baseline;
+    use crate::{Dtype, Region};
+
+    /// In small numbers and on bits, against every voxel by itself: in blocks of an image, for every type of intensity,
+    /// for all labels and for some.
+    #[test]
+    fn components_measured_by_row_and_by_voxel_are_equal() {
+        let mut random = Random::new(5);
+        for (shape, planar) in [([4, 7, 150], false), ([1, 9, 70], true), ([1, 9, 64], false), ([6, 5, 3], false)] {
+            let extent = Extent { shape, planar };
+            for round in 0..12 {
+                let start = shape.map(|n| random.below(n.min(3)));
+                let end = shape.map(|n| n - random.below(n.min(2)));
+                let block = Region { start, end: std::array::from_fn(|a| end[a].max(start[a] + 1)) };
+                // From specks to stretches of hundreds of voxels.
+                let rim = block.grown([1; 3], shape);
+                let mask = (0..rim.voxels()).map(|i| (random.below(10) < round) != (round > 5 && i % 97 < 60));
+                let mask: AnyVolume = Volume::new(rim, mask.collect()).into();
+                let runs = label(&mask, block, [Connectivity::Six, Connectivity::TwentySix][round % 2]);
+                for intensity in Dtype::ALL.map(|dtype| Some(random_volume(dtype, rim, 3))).iter().chain([&None]) {
+                    for labels in [1..runs.labels + 1, 2..4, runs.labels / 2..runs.labels + 2] {
+                        let intensity = intensity.as_ref();
+                        let run = || measure(&runs, labels.clone(), &mask, Objects::Components, intensity, extent);
+                        let empty = ObjectRow {
+                            intensity: intensity.map(|intensity| Intensity::new(Kind::of(intensity.dtype()))),
+                            ..ObjectRow::identity()
+                        };
+                        let rows = Rows { first: labels.start, rows: vec![empty; labels.len()] };
+                        let slow = by_voxel(rows, &runs, &mask, Objects::Components, intensity, extent);
+                        assert_eq!(run(), slow, "{extent:?} {block:?} {labels:?}");
+                        assert_eq!(on_baseline(run), slow);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The largest intensities in as long a run as there may be of one sum.
+    #[test]
+    fn long_runs_of_large_values_do_not_overflow() {
+        let extent = Extent { shape: [1, 1, (1 << 15) + 3], planar: false };
+        let mask: AnyVolume = Volume::new(extent.region(), vec![true; extent.shape[2]]).into();
+        let runs = label(&mask, extent.region(), Connectivity::Six);
+        let voxels = extent.shape[2] as u64;
+        let check = |intensity: AnyVolume, value: i128| {
+            let rows = measure(&runs, 1..2, &mask, Objects::Components, Some(&intensity), extent);
+            let mut expected = Intensity::new(Kind::Integer);
+            expected.moments.add_integer(value, voxels);
+            assert_eq!(rows[0].intensity.as_ref().map(|intensity| &intensity.moments), Some(&expected.moments));
+        };
+        check(Volume::new(extent.region(), vec![u16::MAX; extent.shape[2]]).into(), 65_535);
+        check(Volume::new(extent.region(), vec![i16::MIN; extent.shape[2]]).into(), -32_768);
+        check(Volume::new(extent.region(), vec![u8::MAX; extent.shape[2]]).into(), 255);
     }
 }
