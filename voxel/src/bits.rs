@@ -80,7 +80,7 @@ fn voxels_of(word: u64) -> [bool; WORD] {
 mod tests {
     use super::*;
     use crate::filter::testing::Random;
-    use crate::simd::tests::on_baseline;
+    use crate::simd::tests::on_each_level;
 
     #[test]
     fn rows_become_bits_and_come_back() {
@@ -97,13 +97,13 @@ mod tests {
             assert_eq!(words, slow);
             pack(&numbers, &mut words);
             assert_eq!(words, slow);
-            on_baseline(|| pack(&row, &mut others));
+            on_each_level(|| pack(&row, &mut others));
             assert_eq!(others, slow);
 
             let mut back = vec![true; width];
             unpack(&words, &mut back);
             assert_eq!(back, row);
-            on_baseline(|| unpack(&words, &mut back));
+            on_each_level(|| unpack(&words, &mut back));
             assert_eq!(back, row);
         }
     }

@@ -273,7 +273,7 @@ mod tests {
     use super::*;
     use crate::filter::testing::{Random, random_volume};
     use crate::label::{Connectivity, label};
-    use crate::simd::tests::on_baseline;
+    use crate::simd::tests::on_each_level;
     use crate::{Dtype, Region};
 
     /// In small numbers and on bits, against every voxel by itself: in blocks of an image, for every type of intensity,
@@ -303,7 +303,7 @@ mod tests {
                         let rows = Rows { first: labels.start, rows: vec![empty; labels.len()] };
                         let slow = by_voxel(rows, &runs, &mask, Objects::Components, intensity, extent);
                         assert_eq!(run(), slow, "{extent:?} {block:?} {labels:?}");
-                        assert_eq!(on_baseline(run), slow);
+                        assert_eq!(on_each_level(run), slow);
                     }
                 }
             }
