@@ -102,7 +102,7 @@ fn nan_spreads_over_the_window_and_no_farther() {
     voxels[5] = f32::NAN;
     let gaussian = Gaussian::new([0.0, 0.0, 0.5], 4.0, Boundary::Reflect);
     let extent = Extent { shape, planar: true };
-    let input = Volume::new(extent.region(), voxels).into();
+    let input: AnyVolume = Volume::new(extent.region(), voxels).into();
     let nan: Vec<bool> =
         values(&gaussian.apply(input.clone(), extent.region(), extent)).iter().map(|v| v.is_nan()).collect();
     assert_eq!(nan, std::array::from_fn::<_, 12, _>(|x| (3..=7).contains(&x)));
