@@ -113,20 +113,13 @@ class Scipy:
 
 
 class Itk:
-    """ITK, by SimpleITK. Its Gaussians are other filters than ours: recursive, or of another kernel."""
+    """ITK, by SimpleITK. Its Gaussians and its balls are others than ours: recursive, and of half a voxel more."""
 
     def median(self, voxels: np.ndarray, case: Case, out: Path) -> None:
         import SimpleITK as itk
 
         filtered = itk.Median(itk.GetImageFromArray(voxels), [case.window // 2] * 3)
         write(itk.GetArrayViewFromImage(filtered), out)
-
-    def erode(self, voxels: np.ndarray, case: Case, out: Path) -> None:
-        import SimpleITK as itk
-
-        mask = itk.BinaryThreshold(itk.GetImageFromArray(voxels), 0, CUT - 1, 1, 0)
-        shrunk = itk.BinaryErode(mask, [case.radius] * 3, itk.sitkBall, 0, 1, True)
-        write(itk.GetArrayViewFromImage(shrunk), out)
 
     def label(self, voxels: np.ndarray, case: Case, out: Path) -> None:
         import SimpleITK as itk

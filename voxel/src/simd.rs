@@ -4,7 +4,7 @@
 //! depend on the machine it came from, so that no product is ever fused with a sum: FMA rounds once where the baseline
 //! rounds twice. AVX-512 brings FMA with it, but rustc fuses nothing that isn't written as fused.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 /// The vector instructions a kernel is compiled for, from few to many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,15 +45,24 @@ impl Level {
     }
 }
 
+/// Chosen once, when the first kernel asks.
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
 /// The level that kernels run at on this processor.
 #[inline]
 pub fn level() -> Level {
-    static LEVEL: LazyLock<Level> = LazyLock::new(Level::of_processor);
     #[cfg(test)]
     if let Some(level) = tests::LEVEL.get() {
         return level;
     }
-    *LEVEL
+    *LEVEL.get_or_init(Level::of_processor)
+}
+
+/// Lets all kernels of this process run at no higher level than this one, and tells which one that is. For those who
+/// measure the lower levels; without effect once a kernel has run.
+#[doc(hidden)]
+pub fn keep_to(most: Level) -> Level {
+    *LEVEL.get_or_init(|| Level::of_processor().min(most))
 }
 
 /// Defines functions whose body is compiled once for each level. What the body calls must be `#[inline(always)]` to be

@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use crate::simd::vectorised;
 use crate::{AnyVolume, Dtype, Element, Region, Volume, with_volume};
 
 /// Which voxels are foreground.
@@ -55,18 +56,35 @@ fn compared<T: Element>(input: Volume<T>, out: Region, threshold: &Threshold) ->
     let Some((low, high)) = passing::<T>(threshold.cut) else {
         return Volume::new(out, vec![invert; out.voxels()]);
     };
-    // Comparing with the ends themselves keeps NaN out: it fails both.
-    let passes = |v: T| ((low <= v) & (v <= high)) != invert;
     let data = match in_place(T::DTYPE, input.region, out) {
         // The standard library collects into the vector that it consumes.
-        true => input.data.into_iter().map(passes).collect(),
+        true => input.data.into_iter().map(move |v| is_between(v, low, high) != invert).collect(),
         false => {
-            let mut data = Vec::with_capacity(out.voxels());
-            input.runs(out).for_each(|run| data.extend(run.iter().map(|v| passes(*v))));
+            let mut data = vec![false; out.voxels()];
+            let mut rest = &mut data[..];
+            for run in input.runs(out) {
+                let (here, after) = std::mem::take(&mut rest).split_at_mut(run.len());
+                compare_run(run, low, high, invert, here);
+                rest = after;
+            }
             data
         }
     };
     Volume::new(out, data)
+}
+
+vectorised! {
+    fn compare_run<T: Element>(run: &[T], low: T, high: T, invert: bool, passes: &mut [bool]) {
+        for (v, passes) in run.iter().zip(passes) {
+            *passes = is_between(*v, low, high) != invert;
+        }
+    }
+}
+
+/// Comparing with the ends themselves keeps NaN out: it fails both.
+#[inline(always)]
+fn is_between<T: Element>(v: T, low: T, high: T) -> bool {
+    (low <= v) & (v <= high)
 }
 
 /// Least and greatest value of a type that pass the cut; `None` when none does.

@@ -2,6 +2,7 @@
 //! Attempt tables: for each way an attempt may go, what is sent, when, how often, and how the run ends. Time is paused,
 //! so an hour of hanging takes no time at all; the seed of the pauses is [`scripted::SEED`].
 
+mod rate;
 mod scripted;
 mod spending;
 

@@ -24,7 +24,7 @@ use crate::reduce::rank::Labels;
 use crate::reduce::records::Alias;
 use crate::reduce::up::PAGE_RECORDS;
 use crate::reduce::{Contribution, Contributor, Counts};
-use crate::rows::{PageWriter, write_closed_keys};
+use crate::rows::{PageWriter, Pages, write_closed_keys};
 use crate::scratch::{Reader, Tag, Writer};
 use crate::task::{Gate, Worker};
 use crate::{Error, Result, layout};
@@ -100,8 +100,7 @@ impl Left<'_> {
             tokio::task::block_in_place(|| measure(&runs, labels, mask, Objects::Components, intensity, plan.extent))
         };
         let kind = plan.rows_kind(step);
-        let pages = write_rows(Tag::Closed, kind, 1..closed + 1, &rows, &mut out).await?;
-        let open = write_rows(Tag::Open, kind, closed + 1..runs.labels + 1, &rows, &mut out).await?;
+        let (pages, open) = write_rows(kind, closed, runs.labels, &rows, &mut out).await?;
         write_closed_keys(&pages, &mut out).await?;
         for (page, faces) in faces.chunks(PAGE_RECORDS).enumerate() {
             let first = page * PAGE_RECORDS;
@@ -126,7 +125,7 @@ impl Left<'_> {
         };
         let table = TableId { step, of: Rows::Objects };
         let mut out = Writer::create(&worker.store, &layout::scratch(&plan.left(table), unit)).await?;
-        let pages = write_rows(Tag::Closed, plan.rows_kind(step), 1..runs.labels + 1, &rows, &mut out).await?;
+        let (pages, _) = write_rows(plan.rows_kind(step), runs.labels, runs.labels, &rows, &mut out).await?;
         write_closed_keys(&pages, &mut out).await?;
         out.finish().await?;
         Ok(Contribution::of(table, Contributor { level: 0, unit }, pages))
@@ -162,21 +161,31 @@ impl Left<'_> {
     }
 }
 
-/// Writes the rows of some labels, [`BLOCK_ROWS`] at a time.
+/// Writes the rows of labels 1 to `labels`, of which the first `closed` are closed; measures [`BLOCK_ROWS`] at a time,
+/// closed and open ones in one go where they are few. Gives the pages of both.
 async fn write_rows(
-    tag: Tag,
     kind: Option<Kind>,
-    labels: std::ops::Range<u32>,
+    closed: u32,
+    labels: u32,
     rows: &impl Fn(std::ops::Range<u32>) -> Vec<ObjectRow>,
     out: &mut Writer,
-) -> Result<crate::rows::Pages> {
-    let mut pages = PageWriter::new(tag, kind);
-    for first in labels.clone().step_by(BLOCK_ROWS) {
-        for row in rows(first..labels.end.min(first + BLOCK_ROWS as u32)) {
+) -> Result<(Pages, Pages)> {
+    let (mut pages, mut closed_pages) = (PageWriter::new(Tag::Closed, kind), None);
+    for first in (1..labels + 1).step_by(BLOCK_ROWS) {
+        let end = (labels + 1).min(first + BLOCK_ROWS as u32);
+        for (label, row) in (first..end).zip(rows(first..end)) {
+            if label == closed + 1 {
+                let done = std::mem::replace(&mut pages, PageWriter::new(Tag::Open, kind));
+                closed_pages = Some(done.finish(out).await?);
+            }
             pages.push(&row, out).await?;
         }
     }
-    pages.finish(out).await
+    let last = pages.finish(out).await?;
+    Ok(match closed_pages {
+        Some(closed) => (closed, last),
+        None => (last, PageWriter::<ObjectRow>::new(Tag::Open, kind).finish(out).await?),
+    })
 }
 
 /// Which of the faces in `open_faces` each label reaches; entry 0 is unused.

@@ -15,10 +15,15 @@ pub(super) trait Entry: Copy + Default {
     const MANTISSA_BITS: u32;
     /// Values after which a sum of squared mantissas may have filled its width.
     const PENDING_MAX: usize;
+    /// Copies of the table, which neighbouring values go to in turn: those of an image have few exponents, and an
+    /// addition waits for the one before in the same place. As many as the nearest caches hold.
+    const LANES: usize;
 
     /// The bits of a value of the format, given as f64.
     fn bits(v: f64) -> u64;
     fn add(&mut self, mantissa: u64);
+    /// Takes in another entry of the same sign and exponent.
+    fn merge(&mut self, other: Self);
     /// Sum of the mantissas, sum of their squares.
     fn sums(self) -> [u128; 2];
 }
@@ -34,6 +39,7 @@ impl Entry for F32Entry {
     const EXPONENT_BITS: u32 = 8;
     const MANTISSA_BITS: u32 = 23;
     const PENDING_MAX: usize = 1 << 16;
+    const LANES: usize = 4;
 
     #[inline(always)]
     fn bits(v: f64) -> u64 {
@@ -45,6 +51,11 @@ impl Entry for F32Entry {
     fn add(&mut self, mantissa: u64) {
         self.sum += mantissa;
         self.squares += mantissa * mantissa;
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.squares += other.squares;
     }
 
     fn sums(self) -> [u128; 2] {
@@ -63,6 +74,7 @@ impl Entry for F64Entry {
     const EXPONENT_BITS: u32 = 11;
     const MANTISSA_BITS: u32 = 52;
     const PENDING_MAX: usize = 1 << 22;
+    const LANES: usize = 1;
 
     #[inline(always)]
     fn bits(v: f64) -> u64 {
@@ -75,6 +87,11 @@ impl Entry for F64Entry {
         self.squares += u128::from(mantissa) * u128::from(mantissa);
     }
 
+    fn merge(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.squares += other.squares;
+    }
+
     fn sums(self) -> [u128; 2] {
         [self.sum, self.squares]
     }
@@ -85,25 +102,32 @@ pub(super) fn add<'a, E: Entry, T: Element, const S: usize, const Q: usize>(
     sums: &mut Sums<S, Q>,
     runs: impl Iterator<Item = &'a [T]>,
 ) -> u64 {
-    let mut table = vec![E::default(); 2 << E::EXPONENT_BITS];
+    let mut tables = vec![E::default(); E::LANES * entries::<E>()];
     let (mut pending, mut count) = (0, 0);
     for part in runs.flat_map(|run| run.chunks(E::PENDING_MAX)) {
         if pending + part.len() > E::PENDING_MAX {
-            settle(sums, &mut table);
+            settle(sums, &mut tables);
             pending = 0;
         }
         pending += part.len();
-        for v in part {
-            let bits = E::bits(v.to_f64());
-            let index = (bits >> E::MANTISSA_BITS) as usize;
-            let normal = index & exponent_max::<E>() != 0;
-            let mantissa = bits & ((1 << E::MANTISSA_BITS) - 1) | u64::from(normal) << E::MANTISSA_BITS;
-            table[index].add(mantissa);
+        for values in part.chunks(E::LANES) {
+            for (v, table) in values.iter().zip(tables.chunks_exact_mut(entries::<E>())) {
+                let bits = E::bits(v.to_f64());
+                let index = (bits >> E::MANTISSA_BITS) as usize;
+                let normal = index & exponent_max::<E>() != 0;
+                let mantissa = bits & ((1 << E::MANTISSA_BITS) - 1) | u64::from(normal) << E::MANTISSA_BITS;
+                table[index].add(mantissa);
+            }
         }
         count += part.iter().filter(|v| v.is_finite()).count() as u64;
     }
-    settle(sums, &mut table);
+    settle(sums, &mut tables);
     count
+}
+
+/// Signs and exponents.
+const fn entries<E: Entry>() -> usize {
+    2 << E::EXPONENT_BITS
 }
 
 /// The exponent field of NaN and the infinities.
@@ -111,8 +135,14 @@ const fn exponent_max<E: Entry>() -> usize {
     (1 << E::EXPONENT_BITS) - 1
 }
 
-/// Moves the table, which is indexed by sign and exponent, into the sums. What NaN and the infinities left is dropped.
-fn settle<E: Entry, const S: usize, const Q: usize>(sums: &mut Sums<S, Q>, table: &mut [E]) {
+/// Moves the tables, which are indexed by sign and exponent, into the sums. What NaN and the infinities left is dropped.
+fn settle<E: Entry, const S: usize, const Q: usize>(sums: &mut Sums<S, Q>, tables: &mut [E]) {
+    let (table, others) = tables.split_at_mut(entries::<E>());
+    for other in others.chunks_exact_mut(entries::<E>()) {
+        for (entry, other) in table.iter_mut().zip(other) {
+            entry.merge(std::mem::take(other));
+        }
+    }
     for (index, entry) in table.iter_mut().enumerate() {
         let exponent = index & exponent_max::<E>();
         let [sum, squares] = std::mem::take(entry).sums();

@@ -1,6 +1,7 @@
 //! The first pass: everything one look at each voxel can tell, whatever the element type.
 
 use crate::exact_sum::{Kind, Moments};
+use crate::simd::vectorised;
 use crate::{AnyVolume, Dtype, Element, Region, Volume, with_dtype, with_volume};
 
 use super::codec::{put_counts, put_dtype, put_u64, take_counts, take_dtype, take_u64};
@@ -275,9 +276,32 @@ fn table<'a, T: Element, const SIZE: usize, const LANES: usize>(
 
 /// Least and greatest key of the finite voxels of a run.
 fn finite_span<T: Element>(run: &[T]) -> Option<(u64, u64)> {
-    let (least, greatest) = run.iter().fold((u64::MAX, 0), |(least, greatest), v| {
-        let key = v.key();
-        if v.is_finite() { (key.min(least), key.max(greatest)) } else { (least, greatest) }
-    });
-    (least <= greatest).then_some((least, greatest))
+    let mut span = [u64::MAX, 0];
+    if T::BITS == 32 {
+        let mut narrow = [u32::MAX, 0];
+        widen_narrow(run, &mut narrow);
+        span = narrow.map(u64::from);
+    } else {
+        widen(run, &mut span);
+    }
+    (span[0] <= span[1]).then_some((span[0], span[1]))
 }
+
+/// Widens a span of keys to that of a run's finite voxels.
+macro_rules! widening {
+    ($name:ident, $key:ty) => {
+        vectorised! {
+            fn $name<T: Element>(run: &[T], span: &mut [$key; 2]) {
+                let [mut least, mut greatest] = *span;
+                for v in run {
+                    let key = v.key() as $key;
+                    least = least.min(if v.is_finite() { key } else { <$key>::MAX });
+                    greatest = greatest.max(if v.is_finite() { key } else { 0 });
+                }
+                *span = [least, greatest];
+            }
+        }
+    };
+}
+widening!(widen, u64);
+widening!(widen_narrow, u32);

@@ -59,7 +59,7 @@ impl Chords {
     /// `half(dz, dy, from)` is the half-width of the chord there, which is at most `from`; `usize::MAX` where there is
     /// none.
     fn new(radius: [usize; 3], half: impl Fn(usize, usize, usize) -> usize) -> Option<Self> {
-        if radius[2] > HALF_MAX || radius[0].max(radius[1]) > ANDS_MAX {
+        if radius[2] > HALF_MAX || 2 * (radius[0] + radius[1]) > ANDS_MAX {
             return None;
         }
         let mut discs: Vec<Vec<usize>> = Vec::new();

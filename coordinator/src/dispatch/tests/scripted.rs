@@ -120,12 +120,16 @@ impl Bench {
     }
 
     pub(super) async fn run(&self) -> Ended {
-        let executor: Arc<dyn Executor> = self.executor.clone();
+        self.run_on(&(self.executor.clone() as Arc<dyn Executor>)).await
+    }
+
+    /// The same plan on another executor.
+    pub(super) async fn run_on(&self, executor: &Arc<dyn Executor>) -> Ended {
         let hold = Hold::alone(self.lease);
         let ended = run(&Dispatch {
             plan: &self.plan,
             store: &self.store,
-            executor: &executor,
+            executor,
             progress: &Progress::new(true),
             clock: &self.clock,
             hold: &hold,
