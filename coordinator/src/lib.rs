@@ -50,11 +50,24 @@ pub fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("VOXMILL_LOG").unwrap_or_else(|_| LOG.into()))
         .with_writer(std::io::stderr)
         .init();
-    match commands::execute(cli) {
+    match keep_to_level().and_then(|()| commands::execute(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(stop) => {
             exit::explain(&stop);
             stop.code()
         }
     }
+}
+
+/// Kernels run at the highest level of vector instructions that the processor has, or at a lower one by `VOXMILL_SIMD`:
+/// for who measures, or doubts that both give the same.
+fn keep_to_level() -> Result<(), exit::Stop> {
+    let Some(name) = std::env::var_os("VOXMILL_SIMD") else { return Ok(()) };
+    let Some(level) = name.to_str().and_then(voxel::simd::Level::named) else {
+        let error = pipeline::Error::invalid(format!("VOXMILL_SIMD is {name:?}, which is no level"))
+            .hint("it is baseline, avx2 or avx512; without it, the best that the processor has is used");
+        return Err(error.into());
+    };
+    voxel::simd::keep_to(level);
+    Ok(())
 }

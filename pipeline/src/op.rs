@@ -119,7 +119,14 @@ pub struct Element {
 impl Element {
     /// Million voxels a second of one erosion or dilation, as [`Op::rate`] has it.
     fn rate(self) -> f64 {
-        if let Footprint::Box(_) = self.footprint { 400.0 } else { 40.0 }
+        // Small balls and crosses are chords of bits; larger ones are distances.
+        const CHORDS_MAX: f64 = 16.0;
+        let radius = match self.footprint {
+            Footprint::Box(_) => return 400.0,
+            Footprint::Ball(radii) => radii.into_iter().fold(0.0, f64::max),
+            Footprint::Cross(radius) => radius as f64,
+        };
+        if radius <= CHORDS_MAX { 800.0 } else { 40.0 }
     }
 }
 
@@ -333,10 +340,10 @@ impl Op {
     /// again, are sized by. Measured on the kernels' own benchmarks to one digit.
     pub fn rate(&self) -> f64 {
         1e6 * match self {
-            Op::Rescale(_) | Op::Clip(_) | Op::Cast { .. } => 400.0,
-            Op::Threshold(_) => 800.0,
-            Op::Gaussian(g) => 600.0 / g.taps.iter().map(Vec::len).sum::<usize>().max(1) as f64,
-            Op::Median(m) => 2000.0 / m.size.iter().product::<usize>() as f64,
+            Op::Rescale(_) | Op::Clip(_) | Op::Cast { .. } => 800.0,
+            Op::Threshold(_) => 2000.0,
+            Op::Gaussian(g) => 8000.0 / g.taps.iter().map(Vec::len).sum::<usize>().max(1) as f64,
+            Op::Median(m) => 8000.0 / m.size.iter().product::<usize>() as f64,
             Op::Mean(m) => 3000.0 / m.size.iter().sum::<usize>() as f64,
             Op::Extreme(_) => 400.0,
             Op::Erode(e) | Op::Dilate(e) => e.rate(),

@@ -33,6 +33,16 @@ impl Level {
         Level::Baseline
     }
 
+    /// The level of this name, as a setting has it.
+    pub fn named(name: &str) -> Option<Level> {
+        Some(match name {
+            "baseline" => Level::Baseline,
+            "avx2" => Level::Avx2,
+            "avx512" => Level::Avx512,
+            _ => return None,
+        })
+    }
+
     /// As its maker writes it.
     pub fn name(self) -> &'static str {
         match self {

@@ -31,6 +31,8 @@ mod failures;
 mod faults;
 /// What each op gives, against hashes of what it gave before.
 mod golden_ops;
+/// Vector instructions and workers, neither of which may show.
+mod levels;
 /// The promise that no run holds more than its plan says, measured.
 mod memory;
 /// The laws of the merge: grouping, ranges and segments don't show.
