@@ -6,6 +6,13 @@ use crate::{AnyElement, Element};
 pub(crate) trait Key: Copy + Ord + Default + Into<u64> {
     const LEAST: Self;
     const GREATEST: Self;
+
+    /// Keys of neighbouring voxels that are compared side by side: 64 bytes of them.
+    type Lanes: Copy + AsRef<[Self]> + AsMut<[Self]>;
+    /// How many they are.
+    const LANES: usize = 64 / size_of::<Self>();
+    /// Lanes of zeros.
+    const ZEROS: Self::Lanes;
 }
 
 macro_rules! key {
@@ -13,6 +20,8 @@ macro_rules! key {
         impl Key for $t {
             const LEAST: Self = <$t>::MIN;
             const GREATEST: Self = <$t>::MAX;
+            type Lanes = [$t; 64 / size_of::<$t>()];
+            const ZEROS: Self::Lanes = [0; 64 / size_of::<$t>()];
         }
     )*};
 }

@@ -1,21 +1,21 @@
 //! The median of a window, for every element type, by order-preserving keys.
 //!
-//! Three ways, one answer. Small windows go through a selection network whose wires are lanes of neighbouring x: no
-//! branches, and each column of a window is sorted once and shared by the windows it is part of. Bigger windows of bytes
-//! slide a histogram along x. What is left picks the middle of a copy of the window.
+//! Three ways, one answer. Small windows go through selection networks whose wires are lanes of neighbouring x: no
+//! branches, and what windows have in common is sorted once (`shared`). Bigger windows of bytes slide a histogram along
+//! x. What is left picks the middle of a copy of the window.
 
 mod network;
+mod shared;
+mod straight;
 
 use super::Boundary;
 use super::keyed::Keyed;
 use crate::simd::vectorised;
 use crate::{AnyVolume, Dtype, Extent, Region, Volume, with_volume};
-use network::{LANES, Network};
 use serde::{Deserialize, Serialize};
 
-/// Largest window that goes through a network, in voxels. On noise, at 5 x 5 x 5, it takes a tenth of the time of
-/// picking from a copy for u16 and f32, and two thirds of a histogram's for u8 (x86-64 with AVX2); beyond, the wires
-/// outgrow the nearest cache.
+/// Largest window that goes through networks, in voxels. On noise, at 5 x 5 x 5, they are several times as fast as the
+/// histogram is for u8, and as picking from a copy is for the rest (x86-64 with AVX2).
 const NETWORK_MAX: usize = 125;
 
 /// A median filter: `scipy.ndimage.median_filter` with a centred box. The type stays; NaN sorts last.
@@ -48,9 +48,12 @@ impl Median {
         if self.size == [1; 3] {
             return if input == out { read } else { read + out.voxels() * dtype.size() };
         }
-        let lines = Window::new(self, out).lines_len();
-        let wires = LANES * self.size.iter().product::<usize>();
-        let temporary = if self.by_network() { 2 * lines + wires } else { lines };
+        let temporary = if self.by_network() {
+            let lanes = shared::lanes(dtype);
+            shared::Sizes::new(self.size, lanes, out.shape()[2]).keys(lanes)
+        } else {
+            Window::new(self, out).lines_len()
+        };
         read + (out.voxels() + temporary) * dtype.size()
     }
 
@@ -62,15 +65,7 @@ impl Median {
         let mut output = Volume::zeros(out);
         let window = Window::new(self, out);
         if self.by_network() {
-            let columns = window.columns;
-            let sort = Network::sorting(columns);
-            let select = Network::median_of_sorted(self.size[2], columns);
-            let mut sorted = vec![T::Key::default(); window.lines_len()];
-            let mut wires = vec![[T::Key::default(); LANES]; columns * self.size[2]];
-            window.slide(self.boundary, input, &mut output, extent, |lines, out| {
-                sort_columns::<T>(&sort, lines, &mut sorted, &mut wires);
-                select_medians(&select, &sorted, columns, out, &mut wires);
-            });
+            shared::medians(self, input, &mut output, extent);
         } else if T::BITS == 8 {
             window
                 .slide(self.boundary, input, &mut output, extent, |lines, out| histogram_medians(&window, lines, out));
@@ -148,49 +143,6 @@ vectorised! {
         row: &[T], start: usize, n: usize, first: isize, line: &mut [T::Key], boundary: Boundary, constant: T,
     ) {
         boundary.extend_row(row, start, n, first, line, constant.to_key(), T::to_key);
-    }
-
-    /// Sorts the keys of each x over the lines.
-    fn sort_columns<T: Keyed>(sort: &Network, lines: &[T::Key], sorted: &mut [T::Key], wires: &mut [[T::Key; LANES]]) {
-        let columns = sort.outputs().len();
-        let line = lines.len() / columns;
-        for x in (0..line).step_by(LANES) {
-            let lanes = LANES.min(line - x);
-            for c in 0..columns {
-                read_lanes(&lines[c * line + x..][..lanes], &mut wires[c]);
-            }
-            sort.run(wires);
-            for (c, wire) in sort.outputs().iter().enumerate() {
-                sorted[c * line + x..][..lanes].copy_from_slice(&wires[usize::from(*wire)][..lanes]);
-            }
-        }
-    }
-
-    /// The medians of an output row from the sorted columns: wire `dx * columns + c` is rank `c` of column `x + dx`.
-    fn select_medians<T: Keyed>(select: &Network, sorted: &[T::Key], columns: usize, out: &mut [T], wires: &mut [[T::Key; LANES]]) {
-        let line = sorted.len() / columns;
-        let width = line - out.len() + 1;
-        for x in (0..out.len()).step_by(LANES) {
-            let lanes = LANES.min(out.len() - x);
-            for dx in 0..width {
-                for c in 0..columns {
-                    read_lanes(&sorted[c * line + x + dx..][..lanes], &mut wires[dx * columns + c]);
-                }
-            }
-            select.run(wires);
-            for (out, key) in out[x..].iter_mut().zip(&wires[usize::from(select.outputs()[0])][..lanes]) {
-                *out = T::of_key(*key);
-            }
-        }
-    }
-}
-
-/// Copies a run of keys into lanes; a whole run by a copy of fixed length.
-#[inline(always)]
-fn read_lanes<K: Copy>(from: &[K], lanes: &mut [K; LANES]) {
-    match from.first_chunk() {
-        Some(whole) => *lanes = *whole,
-        None => lanes[..from.len()].copy_from_slice(from),
     }
 }
 

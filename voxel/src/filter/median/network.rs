@@ -3,14 +3,16 @@
 //! Built from Batcher's odd-even merges, in the form for lists of any two lengths (Knuth, The Art of Computer
 //! Programming, volume 3, section 5.3.4), and stripped of all that the wanted outputs do not depend on.
 
-/// Neighbouring voxels that go through a network side by side.
-pub(super) const LANES: usize = 32;
+use super::super::keyed::Key;
+use std::ops::RangeInclusive;
 
 /// Number of a wire. A byte, for networks of at most 256 wires, keeps the sequence in the nearest cache.
 type Wire = u8;
 
 /// A sequence of compare-exchanges on numbered wires, and where its results are afterwards.
 pub(super) struct Network {
+    /// Lists, their length, and the first and last rank kept.
+    merges: [usize; 4],
     /// Each puts the smaller of two wires on the first and the larger on the second.
     exchanges: Vec<(Wire, Wire)>,
     outputs: Vec<Wire>,
@@ -19,56 +21,61 @@ pub(super) struct Network {
 impl Network {
     /// Sorts wires `0..n`; output `k` is the wire that then holds rank `k`.
     pub(super) fn sorting(n: usize) -> Self {
-        let mut exchanges = Vec::new();
-        let outputs = sort(&wires(0, n), &mut exchanges);
-        Self { exchanges, outputs }
+        Self::merging(n, 1, 0..=n - 1)
     }
 
-    /// The median of `lists` sorted lists of `len` keys, list `i` on wires `i * len ..`, least first. Their number is
-    /// odd; the one output is the wire that then holds it.
-    pub(super) fn median_of_sorted(lists: usize, len: usize) -> Self {
+    /// Merges `lists` sorted lists of `len` keys, list `i` on wires `i * len ..`, least first; the outputs are the wires
+    /// that then hold these ranks.
+    pub(super) fn merging(lists: usize, len: usize, ranks: RangeInclusive<usize>) -> Self {
         let mut exchanges = Vec::new();
-        let lists: Vec<Vec<Wire>> = (0..lists).map(|i| wires(i * len, len)).collect();
-        let sorted = merge_all(&lists, &mut exchanges);
-        let median = sorted[sorted.len() / 2];
-        Self { exchanges: needed(exchanges, median, sorted.len()), outputs: vec![median] }
+        let on: Vec<Vec<Wire>> = (0..lists).map(|i| wires(i * len, len)).collect();
+        let sorted = merge_all(&on, &mut exchanges);
+        let outputs = sorted[ranks.clone()].to_vec();
+        let merges = [lists, len, *ranks.start(), *ranks.end()];
+        Self { merges, exchanges: needed(exchanges, &outputs, sorted.len()), outputs }
+    }
+
+    /// The median of as many sorted lists, whose number and length are odd.
+    pub(super) fn median_of_sorted(lists: usize, len: usize) -> Self {
+        let middle = lists * len / 2;
+        Self::merging(lists, len, middle..=middle)
+    }
+
+    /// Lists, their length and the first and last rank kept, by which straight code is found.
+    pub(super) fn merges(&self) -> [usize; 4] {
+        self.merges
     }
 
     /// The wires that hold the results after a run.
-    pub(super) fn outputs(&self) -> &[Wire] {
-        &self.outputs
+    #[inline(always)]
+    pub(super) fn outputs(&self) -> impl ExactSizeIterator<Item = usize> + DoubleEndedIterator {
+        self.outputs.iter().map(|wire| usize::from(*wire))
     }
 
     /// Runs every lane through the network.
     #[inline(always)]
-    pub(super) fn run<K: Ord + Copy>(&self, wires: &mut [[K; LANES]]) {
+    pub(super) fn run<K: Key>(&self, wires: &mut [K::Lanes]) {
         for &(low, high) in &self.exchanges {
             let (low, high) = (usize::from(low), usize::from(high));
-            let (a, b) = (wires[low], wires[high]);
-            let (min, max) = (&mut [a[0]; LANES], &mut [a[0]; LANES]);
-            for i in 0..LANES {
-                min[i] = a[i].min(b[i]);
-                max[i] = a[i].max(b[i]);
-            }
-            wires[low] = *min;
-            wires[high] = *max;
+            (wires[low], wires[high]) = exchanged::<K>(wires[low], wires[high]);
         }
     }
+}
+
+/// The smaller of two keys, lane by lane, and the larger.
+#[inline(always)]
+pub(super) fn exchanged<K: Key>(a: K::Lanes, b: K::Lanes) -> (K::Lanes, K::Lanes) {
+    let (mut low, mut high) = (a, a);
+    for i in 0..K::LANES {
+        low.as_mut()[i] = a.as_ref()[i].min(b.as_ref()[i]);
+        high.as_mut()[i] = a.as_ref()[i].max(b.as_ref()[i]);
+    }
+    (low, high)
 }
 
 /// The wires `first .. first + len`.
 fn wires(first: usize, len: usize) -> Vec<Wire> {
     (first..first + len).map(|wire| wire as Wire).collect()
-}
-
-/// Sorts `wires`, and gives them in the order of rank.
-fn sort(wires: &[Wire], exchanges: &mut Vec<(Wire, Wire)>) -> Vec<Wire> {
-    if wires.len() < 2 {
-        return wires.to_vec();
-    }
-    let (a, b) = wires.split_at(wires.len() / 2);
-    let (a, b) = (sort(a, exchanges), sort(b, exchanges));
-    merge(&a, &b, exchanges)
 }
 
 /// Merges sorted lists of wires, neighbours first.
@@ -111,28 +118,28 @@ fn merge(a: &[Wire], b: &[Wire], exchanges: &mut Vec<(Wire, Wire)>) -> Vec<Wire>
     merged
 }
 
-/// The exchanges that wire `output` depends on, of `wires` in all.
-fn needed(exchanges: Vec<(Wire, Wire)>, output: Wire, wires: usize) -> Vec<(Wire, Wire)> {
-    let mut read = vec![false; wires];
-    read[usize::from(output)] = true;
-    let mut kept: Vec<_> = exchanges
-        .into_iter()
-        .rev()
-        .filter(|&(low, high)| {
-            let (low, high) = (usize::from(low), usize::from(high));
-            let needed = read[low] || read[high];
-            read[low] |= needed;
-            read[high] |= needed;
-            needed
-        })
-        .collect();
+/// The exchanges that the outputs depend on, of `wires` in all.
+fn needed(exchanges: Vec<(Wire, Wire)>, outputs: &[Wire], wires: usize) -> Vec<(Wire, Wire)> {
+    let mut live = vec![false; wires];
+    outputs.iter().for_each(|wire| live[usize::from(*wire)] = true);
+    let mut kept: Vec<(Wire, Wire)> = Vec::new();
+    for (low, high) in exchanges.into_iter().rev() {
+        let (a, b) = (usize::from(low), usize::from(high));
+        if live[a] || live[b] {
+            (live[a], live[b]) = (true, true);
+            kept.push((low, high));
+        }
+    }
     kept.reverse();
     kept
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::straight;
     use super::*;
+
+    const LANES: usize = <u8 as Key>::LANES;
 
     /// The zero-one principle: a network that sorts all inputs of zeros and ones sorts everything.
     #[test]
@@ -141,35 +148,54 @@ mod tests {
             let network = Network::sorting(n);
             for bits in 0..1u32 << n {
                 let mut wires: Vec<[u8; LANES]> = (0..n).map(|i| [(bits >> i & 1) as u8; LANES]).collect();
-                network.run(&mut wires);
-                assert!(network.outputs().is_sorted_by_key(|wire| wires[usize::from(*wire)][0]), "{n} {bits:b}");
+                network.run::<u8>(&mut wires);
+                assert!(network.outputs().is_sorted_by_key(|wire| wires[wire][0]), "{n} {bits:b}");
             }
         }
     }
 
     #[test]
-    fn finds_the_median_of_every_sorted_input_of_zeros_and_ones() {
-        for (lists, len) in [(1, 1), (1, 9), (3, 1), (3, 3), (3, 9), (5, 3), (5, 5), (9, 1), (3, 25)] {
-            let network = Network::median_of_sorted(lists, len);
-            for mut case in 0..(len + 1).pow(lists as u32) {
-                let mut wires = Vec::new();
-                let mut ones = 0;
-                for _ in 0..lists {
-                    let zeros = case % (len + 1);
-                    case /= len + 1;
-                    ones += len - zeros;
-                    wires.extend((0..len).map(|i| [u8::from(i >= zeros); LANES]));
+    fn finds_ranks_of_every_sorted_input_of_zeros_and_ones() {
+        for (lists, len) in [(1, 1), (1, 9), (2, 9), (2, 50), (3, 1), (3, 3), (3, 9), (5, 3), (5, 5), (9, 1), (3, 25)] {
+            let last = lists * len - 1;
+            for ranks in [0..=0, last / 2..=last / 2, len / 2..=len.min(last), 0..=last] {
+                let network = Network::merging(lists, len, ranks.clone());
+                for mut case in 0..(len + 1).pow(lists as u32) {
+                    let mut wires = Vec::new();
+                    let mut ones = 0;
+                    for _ in 0..lists {
+                        let zeros = case % (len + 1);
+                        case /= len + 1;
+                        ones += len - zeros;
+                        wires.extend((0..len).map(|i| [u8::from(i >= zeros); LANES]));
+                    }
+                    network.run::<u8>(&mut wires);
+                    for (rank, wire) in ranks.clone().zip(network.outputs()) {
+                        assert_eq!(wires[wire][0], u8::from(rank >= lists * len - ones));
+                    }
                 }
-                network.run(&mut wires);
-                assert_eq!(wires[usize::from(network.outputs()[0])][0], u8::from(ones > lists * len / 2));
             }
         }
     }
 
-    /// 3 x 3 x 3: what the whole choice of a network rests on.
     #[test]
-    fn a_window_of_27_takes_fewer_than_a_hundred_exchanges() {
-        let all = Network::sorting(9).exchanges.len() + Network::median_of_sorted(3, 9).exchanges.len();
-        assert!(all < 100, "{all}");
+    fn straight_code_is_the_networks_it_stands_for() {
+        let made = [
+            ("Sort3", Network::sorting(3)),
+            ("Sort5", Network::sorting(5)),
+            ("Merge3Of3", Network::merging(3, 3, 0..=8)),
+            ("Merge5Of5", Network::merging(5, 5, 0..=24)),
+            ("Merge2Of5", Network::merging(2, 5, 0..=9)),
+            ("Merge2Of25", Network::merging(2, 25, 0..=49)),
+            ("Middle2Of3", Network::merging(2, 3, 1..=4)),
+            ("Middle2Of9", Network::merging(2, 9, 4..=13)),
+            ("Middle2Of10", Network::merging(2, 10, 7..=12)),
+            ("Ranks19To31", Network::merging(2, 25, 19..=31)),
+            ("Ranks18To30", Network::merging(2, 25, 18..=30)),
+        ];
+        assert_eq!(made.len(), straight::ALL.len());
+        for ((name, network), (written, outputs, exchanges)) in made.iter().zip(straight::ALL) {
+            assert_eq!((*name, &network.outputs[..], &network.exchanges[..]), (*written, *outputs, *exchanges));
+        }
     }
 }
