@@ -277,6 +277,8 @@ unsafe impl GlobalAlloc for Reusing {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn layout(bytes: usize) -> Layout {
