@@ -255,7 +255,8 @@ impl Op {
             Op::Rescale(_) => 1,
             Op::Clip(_) => 1,
             Op::Cast { .. } => 1,
-            Op::Gaussian(_) => 1,
+            // NaNs of any sign and payload have become the one.
+            Op::Gaussian(_) => 2,
             Op::Median(_) => 1,
             Op::Mean(_) => 1,
             Op::Extreme(_) => 1,

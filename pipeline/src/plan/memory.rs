@@ -158,7 +158,7 @@ impl Needs {
         let bytes = fixed + at_once * self.unit;
         let cache_bytes = self.useful_cache.min(resources.memory_bytes - bytes);
         /// What is counted here but small, and so lies elsewhere than the buffers that are kept.
-        const SMALL_BYTES: u64 = 9 << 20;
+        const SMALL_BYTES: u64 = 14 << 20;
         let all = bytes + cache_bytes;
         let limits = Limits {
             at_once: at_once as usize,

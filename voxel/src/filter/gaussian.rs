@@ -40,12 +40,22 @@ impl Gaussian {
     }
 
     /// Smooths: the voxels of `out` as f32, or f64 from f64. `input` holds `out` grown by the halo and clipped to
-    /// `extent`, or more. NaN and the infinities spread over the window as plain arithmetic has it.
+    /// `extent`, or more. NaN and the infinities spread over the window as plain arithmetic has it; every NaN is the same.
     pub fn apply(&self, input: AnyVolume, out: Region, extent: Extent) -> AnyVolume {
-        match input {
+        let is_left_alone = self.halo() == [0; 3];
+        let may_have_nan = input.dtype().is_float();
+        let mut smooth: AnyVolume = match input {
             AnyVolume::F64(v) => self.smooth::<f64, f64>(v, out, extent).into(),
             input => with_volume!(input, v => self.smooth::<_, f32>(v, out, extent).into()),
+        };
+        if may_have_nan && !is_left_alone {
+            match &mut smooth {
+                AnyVolume::F32(volume) => equal_nans(&mut volume.data, f32::is_nan, f32::NAN),
+                AnyVolume::F64(volume) => equal_nans(&mut volume.data, f64::is_nan, f64::NAN),
+                _ => {}
+            }
         }
+        smooth
     }
 
     /// The most bytes of voxels alive at once in [`Gaussian::apply`], input, output and temporaries counted.
@@ -286,6 +296,13 @@ vectorised! {
         for (x, to) in to.chunks_mut(LANES).enumerate() {
             weigh(&line[x * LANES..][..taps.len() - 1 + LANES], 1, taps, to);
         }
+    }
+}
+
+/// Makes one NaN of all: which of two NaNs a sum gives is up to the processor, and to the compiler.
+fn equal_nans<T: Copy>(values: &mut [T], is_nan: impl Fn(T) -> bool, nan: T) {
+    for value in values {
+        *value = if is_nan(*value) { nan } else { *value };
     }
 }
 
