@@ -1,12 +1,21 @@
-//! What dispatch itself costs a task: workers that answer at once, so that all that is left is the coordinator.
+//! What dispatch itself costs a task: workers that answer at once, so that all that is left is the coordinator; and
+//! workers that only wait, behind Lambda's own interface, so that all that is lost is the coordinator's fault.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use async_trait::async_trait;
 use pipeline::task::Attempt;
 
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::retry::RetryConfig;
+use aws_sdk_lambda::config::{Credentials, StalledStreamProtectionConfig};
+use aws_sdk_lambda::primitives::Blob;
+
 use super::scripted::Bench;
 use super::*;
+use crate::credentials;
 use crate::executor::{Began, Used};
 
 /// Answers before it has begun, and leaves nothing behind.
@@ -60,4 +69,96 @@ async fn five_thousand_tasks_a_second() {
         );
         assert!(rate > 5_000.0, "{rate:.0} tasks a second");
     }
+}
+
+/// Each task is an invocation of a function that sleeps and costs no process.
+struct Sleepers {
+    client: Client,
+    terms: Terms,
+}
+
+/// Nearly what a segment is meant to take.
+const SLEEP: Duration = Duration::from_secs(20);
+
+#[async_trait]
+impl Executor for Sleepers {
+    async fn run(&self, attempt: &Attempt, began: &Began, used: &Used) -> Result<Answer> {
+        began.now();
+        if let Task::Segment { .. } = attempt.task {
+            let payload = Blob::new(format!(r#"{{"ms": {}}}"#, SLEEP.as_millis()));
+            let invoked = self.client.invoke().function_name("sleeper").payload(payload).send().await;
+            invoked.map_err(|e| Error::unavailable(format!("the sleeper: {:?}", e.into_service_error())))?;
+        }
+        AtOnce(self.terms).run(attempt, began, used).await
+    }
+
+    fn terms(&self) -> Terms {
+        self.terms
+    }
+}
+
+/// The endpoint of `localstack/`, for an account that may do more than a thousand things at once.
+struct Endpoint {
+    process: Child,
+    url: String,
+}
+
+impl Endpoint {
+    fn start() -> Self {
+        // The programs of the workspace lie side by side, one above the tests.
+        let programs = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut process = Command::new(programs.join("lambda-endpoint"))
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--account-concurrency",
+                "2000",
+                "--access-key",
+                "k",
+                "--secret-key",
+                "s",
+            ])
+            .arg("--folder")
+            .arg(folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("{line}"));
+        Self { url: url.to_owned(), process }
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Of the time that a thousand workers have, how much they are at work.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the endpoint of localstack, built, and most of a minute"]
+async fn a_thousand_sleepers_are_kept_busy() {
+    const TASKS: usize = 2_000;
+    let terms = Terms { in_flight: 1_000, backups: true, attempt_limit: Some(Duration::from_secs(900)), ramp: None };
+    let endpoint = Endpoint::start();
+    let config = aws_sdk_lambda::config::Builder::from(&credentials::aws().await)
+        .credentials_provider(Credentials::new("k", "s", None, None, "test"))
+        .endpoint_url(&endpoint.url)
+        .retry_config(RetryConfig::disabled())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .build();
+    let bench = Bench::new(10 * TASKS, terms);
+    let executor: Arc<dyn Executor> = Arc::new(Sleepers { client: Client::from_conf(config), terms });
+    let wall = Instant::now();
+    let ended = bench.run_on(&executor).await;
+    let wall = wall.elapsed();
+    ended.state.unwrap();
+    assert_eq!(ended.stages[0].attempts, TASKS as u64 + 1);
+    let efficiency = SLEEP.as_secs_f64() * TASKS as f64 / (wall.as_secs_f64() * 1_000.0);
+    eprintln!("{TASKS} tasks of {SLEEP:?}, a thousand at once: {wall:?}, an efficiency of {efficiency:.3}");
+    assert!(efficiency >= 0.95, "an efficiency of {efficiency:.3}");
 }
