@@ -77,8 +77,8 @@ struct Sleepers {
     terms: Terms,
 }
 
-/// Nearly what a segment is meant to take.
-const SLEEP: Duration = Duration::from_secs(20);
+/// What a segment is meant to take.
+const SLEEP: Duration = Duration::from_secs(30);
 
 #[async_trait]
 impl Executor for Sleepers {
@@ -141,7 +141,7 @@ impl Drop for Endpoint {
 
 /// Of the time that a thousand workers have, how much they are at work.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs the endpoint of localstack, built, and most of a minute"]
+#[ignore = "needs the endpoint of localstack, built, and a minute"]
 async fn a_thousand_sleepers_are_kept_busy() {
     // Nearly two for each: one that is left over would make all others wait.
     const TASKS: usize = 1_990;
