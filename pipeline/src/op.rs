@@ -119,14 +119,11 @@ pub struct Element {
 impl Element {
     /// Million voxels a second of one erosion or dilation, as [`Op::rate`] has it.
     fn rate(self) -> f64 {
-        // Small balls and crosses are chords of bits; larger ones are distances.
-        const CHORDS_MAX: f64 = 16.0;
-        let radius = match self.footprint {
-            Footprint::Box(_) => return 400.0,
-            Footprint::Ball(radii) => radii.into_iter().fold(0.0, f64::max),
-            Footprint::Cross(radius) => radius as f64,
-        };
-        if radius <= CHORDS_MAX { 800.0 } else { 40.0 }
+        match (self.footprint.is_small(), self.footprint) {
+            (true, _) => 800.0,
+            (false, Footprint::Box(_)) => 400.0,
+            (false, Footprint::Ball(_) | Footprint::Cross(_)) => 100.0,
+        }
     }
 }
 

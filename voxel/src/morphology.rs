@@ -82,6 +82,11 @@ impl Footprint {
         self.peak_bytes(dtype, input, between, extent).max(self.peak_bytes(Dtype::Bool, between, out, extent))
     }
 
+    /// Whether it is small enough for erosions on bits, which are several times as fast; in images of three dimensions.
+    pub fn is_small(self) -> bool {
+        self.chords(Extent { shape: [1; 3], planar: false }).is_some()
+    }
+
     /// The chords of a small footprint; `None` for one that is left to distances or windows.
     fn chords(self, extent: Extent) -> Option<Chords> {
         match self.near(extent) {
