@@ -70,7 +70,6 @@ pub fn level() -> Level {
 
 /// Lets all kernels of this process run at no higher level than this one, and tells which one that is. For those who
 /// measure the lower levels; without effect once a kernel has run.
-#[doc(hidden)]
 pub fn keep_to(most: Level) -> Level {
     *LEVEL.get_or_init(|| Level::of_processor().min(most))
 }

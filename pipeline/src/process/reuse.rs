@@ -2,8 +2,8 @@
 //!
 //! Block after block asks for buffers of the same few sizes. Fresh ones cost a page fault for every 4 KiB, and the
 //! system clears each page: together that took as long as reading, filtering and writing bytes. So freed buffers are
-//! kept, and the promise on memory holds all the same: what is in use and what is kept together exceed neither what the
-//! stage under way is projected to take nor, where that is less, the most that has been in use at once.
+//! kept, and the promise on memory holds all the same: a buffer is only kept as long as those in use and those kept come
+//! to no more than the stage under way is projected to take, or to what has been in use at once before.
 //!
 //! A buffer lies in pages of its own, behind one page that knows its length.
 
@@ -335,7 +335,7 @@ mod tests {
             assert!(std::slice::from_raw_parts(large, 1000).iter().all(|byte| *byte == 9));
             heap.dealloc(large, layout(LARGE_BYTES));
             assert_eq!(heap.buffers().used_bytes, 0);
-            assert!(heap.alloc(layout(1 << 46)).is_null(), "there is no such memory");
+            assert!(heap.alloc(layout(1 << 48)).is_null(), "no process has such addresses");
             let buffers = heap.buffers();
             assert_eq!((buffers.used_bytes, buffers.count), (0, 0));
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use pipeline::task::Attempt;
+use tempfile::TempDir;
 
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::retry::RetryConfig;
@@ -102,13 +103,15 @@ impl Executor for Sleepers {
 struct Endpoint {
     process: Child,
     url: String,
+    /// Where it writes what ran.
+    _folder: TempDir,
 }
 
 impl Endpoint {
     fn start() -> Self {
         // The programs of the workspace lie side by side, one above the tests.
         let programs = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
-        let folder = tempfile::TempDir::new().unwrap();
+        let folder = TempDir::new().unwrap();
         let mut process = Command::new(programs.join("lambda-endpoint"))
             .args([
                 "--listen",
@@ -128,7 +131,7 @@ impl Endpoint {
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("{line}"));
-        Self { url: url.to_owned(), process }
+        Self { url: url.to_owned(), process, _folder: folder }
     }
 }
 
