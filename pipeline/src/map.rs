@@ -8,13 +8,14 @@ pub(crate) mod labels;
 mod read;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use tokio::sync::SemaphorePermit;
 use voxel::{AnyVolume, Dtype, Region, Volume};
 
 use crate::array::ArraySpec;
 use crate::count::{self, Partial};
-use crate::op::Op;
+use crate::op::{Op, together};
 use crate::plan::{Intensity, Leaf, Pass, Plan, Stored};
 use crate::reduce::Contribution;
 use crate::sources::Versions;
@@ -49,12 +50,13 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
         Some(region) => Some(read::mask(worker, gate, region, &mut done).await?),
         None => None,
     };
-    let mut image = Some(read::image(worker, gate, pass.from, regions[0], block, &mut done).await?);
+    let mut here = read::image(worker, gate, pass.from, regions[0], block, &mut done).await?;
     let state = worker.state_before(stage).await?;
 
     let mut permit = Some(gate.compute().await?);
-    for (i, number) in (pass.from..=pass.to).enumerate() {
-        let Some(mut here) = image.take() else { break };
+    let mut runs = runs_together(plan, pass).into_iter();
+    let mut number = pass.from;
+    loop {
         if beside == Some(Beside::OnTheWay(number)) {
             intensity = Some(tokio::task::block_in_place(|| here.cropped(block)));
         }
@@ -116,14 +118,29 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
         if permit.is_none() {
             permit = Some(gate.compute().await?);
         }
-        let Some(voxels) = whole.take() else { return Err(Error::internal("an image was given away too early")) };
+        let (Some(voxels), Some(ops)) = (whole.take(), runs.next()) else {
+            return Err(Error::internal("an image was given away too early"));
+        };
         here = tokio::task::block_in_place(|| {
-            let op = &plan.ops[number];
-            apply(plan, op, number, voxels, regions[i + 1], mask.as_ref(), &state)
+            let each = |i: usize, image, out| {
+                let op = &plan.ops[ops.start + i];
+                apply(plan, op, ops.start + i, image, out, mask.as_ref(), &state)
+            };
+            let regions = &regions[ops.start - pass.from..=ops.end - pass.from];
+            together::apply(&plan.ops[ops.clone()], voxels, regions, plan.extent, &each)
         });
-        image = Some(here);
+        number = ops.end;
     }
     Ok(done)
+}
+
+/// The ops of a pass that run together, in order: where nobody looks at what lies between them.
+pub(crate) fn runs_together(plan: &Plan, pass: &Pass) -> Vec<Range<usize>> {
+    let beside = beside(plan, pass);
+    let is_seen =
+        |image: usize| pass.leaves.iter().any(|leaf| leaf.image() == image) || beside == Some(Beside::OnTheWay(image));
+    let runs = together::together(plan.ops_of(pass), |image| is_seen(pass.from + image));
+    runs.into_iter().map(|run| pass.from + run.start..pass.from + run.end).collect()
 }
 
 /// Where a pass that measures finds its intensities.

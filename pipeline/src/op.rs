@@ -4,6 +4,8 @@
 //! every worker runs the very same numbers. `label` and `fill_holes` need the whole image: a chain ends before them, and
 //! what they do belongs to `map` and [`reduce`](crate::reduce). `objects` leaves the image as it is.
 
+pub(crate) mod together;
+
 use serde::{Deserialize, Serialize};
 use voxel::filter::{self, Boundary, End};
 use voxel::label::Connectivity;

@@ -195,6 +195,9 @@ pub trait AnyElement: Element {
 
     /// The typed volume inside, where it is of this type.
     fn unwrap(any: &AnyVolume) -> Option<&Volume<Self>>;
+
+    /// Takes the typed volume out, where it is of this type.
+    fn take(any: AnyVolume) -> Option<Volume<Self>>;
 }
 
 macro_rules! wrap {
@@ -204,6 +207,12 @@ macro_rules! wrap {
                 AnyVolume::$variant(volume)
             }
             fn unwrap(any: &AnyVolume) -> Option<&Volume<Self>> {
+                match any {
+                    AnyVolume::$variant(volume) => Some(volume),
+                    _ => None,
+                }
+            }
+            fn take(any: AnyVolume) -> Option<Volume<Self>> {
                 match any {
                     AnyVolume::$variant(volume) => Some(volume),
                     _ => None,
@@ -234,6 +243,25 @@ impl AnyVolume {
             }
         }
         with_volume!(self, to => typed(to, other));
+    }
+
+    /// A volume to which the planes of `region` are still to be added, with room for them.
+    pub fn without_planes(dtype: Dtype, region: Region) -> Self {
+        let start = region.start;
+        let none = Region { start, end: [start[0], region.end[1], region.end[2]] };
+        with_dtype!(dtype, T => Volume::<T> { region: none, data: Vec::with_capacity(region.voxels()) }.into())
+    }
+
+    /// Adds planes that follow those that are here, of the same type, width and height.
+    pub fn add_planes(&mut self, planes: &Self) {
+        fn typed<T: AnyElement>(to: &mut Volume<T>, from: &AnyVolume) {
+            let Some(from) = T::unwrap(from) else { panic!("{} can't be added to {}", from.dtype(), T::DTYPE) };
+            assert_eq!(from.region.start, [to.region.end[0], to.region.start[1], to.region.start[2]], "planes follow");
+            assert_eq!(from.region.end[1..], to.region.end[1..], "planes are as wide and high");
+            to.data.extend_from_slice(&from.data);
+            to.region.end[0] = from.region.end[0];
+        }
+        with_volume!(self, to => typed(to, planes));
     }
 
     /// The element type.

@@ -12,8 +12,8 @@ use voxel::{Dtype, Region, label, runs};
 use super::requests::ENTRY_BYTES;
 use super::{Leaf, Pass, Plan, Rows, StageKind, Stored};
 use crate::grid::Tree;
-use crate::map::{Beside, beside};
-use crate::op::Op;
+use crate::map::{Beside, beside, runs_together};
+use crate::op::{Op, together};
 use crate::pyramid::Outline;
 use crate::reduce::down;
 use crate::rows::PAGE_ROWS;
@@ -309,6 +309,11 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
 
     let mut most = 0;
     let mut waiting = 0;
+    for ops in runs_together(plan, pass) {
+        let regions = &regions[ops.start - pass.from..=ops.end - pass.from];
+        let bytes = together::peak_bytes(&plan.ops[ops.clone()], plan.dtype(ops.start), regions, plan.extent);
+        most = most.max(bytes as u64);
+    }
     for (i, image) in (pass.from..=pass.to).enumerate() {
         let (dtype, region) = (plan.dtype(image), regions[i]);
         let bytes = (region.voxels() * dtype.size()) as u64;
@@ -323,9 +328,6 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
             most = most.max(bytes + copy + leaving);
             let alone = image == pass.to && plan.stored(image).is_some_and(|stored| one_object(plan, stored));
             waiting = waiting.max(if then == 0 { 0 } else { then + if alone { 0 } else { bytes } });
-        }
-        if image < pass.to {
-            most = most.max(plan.ops[image].peak_bytes(dtype, region, regions[i + 1], plan.extent) as u64);
         }
     }
     let counts = pass.counts().count() as u64;
