@@ -90,7 +90,7 @@ pub async fn info(stores: &Stores, url: &str, pick: &Pick) -> Result<Info> {
 fn fill_value(array: &Array) -> String {
     let one = Region::whole([1; 3]);
     let fill: Option<AnyVolume> = with_dtype!(array.dtype(), T => {
-        let values = T::from_ne(array.fill());
+        let values = T::from_ne(array.fill().into());
         (values.len() == 1).then(|| Volume::new(one, values).into())
     });
     fill.map_or_else(String::new, |volume| with_volume!(volume, v => format!("{:?}", v.data[0])))

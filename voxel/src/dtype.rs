@@ -1,5 +1,8 @@
 //! Element types: their names, sizes, and the few operations every kernel may ask of one.
 
+use std::any::Any;
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// The type of one voxel. Names are numpy's.
@@ -117,6 +120,12 @@ pub trait Element: Copy + Default + PartialEq + PartialOrd + Send + Sync + std::
     /// f64 to this type: integers round half to even and saturate, NaN gives 0; bool is `v != 0`.
     fn from_f64(v: f64) -> Self;
 
+    /// f32 to this type, by the same rules.
+    #[inline(always)]
+    fn from_f32(v: f32) -> Self {
+        Self::from_f64(f64::from(v))
+    }
+
     /// An order-preserving unsigned key: `a < b` exactly when `a.key() < b.key()`. -0.0 sorts just below 0.0, and
     /// every NaN has the largest key, so that NaN sorts last as numpy's sort puts it.
     fn key(self) -> u64;
@@ -133,8 +142,9 @@ pub trait Element: Copy + Default + PartialEq + PartialOrd + Send + Sync + std::
     /// Appends the little-endian bytes of `values` to `out`.
     fn extend_le(values: &[Self], out: &mut Vec<u8>);
 
-    /// Elements from native-endian bytes, whose length is a multiple of the size. Bool takes any non-zero byte as true.
-    fn from_ne(bytes: &[u8]) -> Vec<Self>;
+    /// Elements from native-endian bytes, whose length is a multiple of the size. Bool takes any non-zero byte as true;
+    /// bytes of one's own that are to be bytes are not copied.
+    fn from_ne(bytes: Cow<'_, [u8]>) -> Vec<Self>;
 }
 
 macro_rules! integer {
@@ -154,6 +164,14 @@ macro_rules! integer {
             fn from_f64(v: f64) -> Self {
                 // `as` saturates and sends NaN to 0.
                 v.round_ties_even() as $t
+            }
+            #[inline(always)]
+            fn from_f32(v: f32) -> Self {
+                if Self::BITS > 16 {
+                    return Self::from_f64(f64::from(v));
+                }
+                // f32 has the ends and all between, and twice as many lanes. NaN stays NaN up to the last `as`.
+                v.round_ties_even().clamp(<$t>::MIN as f32, <$t>::MAX as f32) as i32 as $t
             }
             #[inline(always)]
             fn key(self) -> u64 {
@@ -179,7 +197,13 @@ macro_rules! integer {
                     *to = v.to_le_bytes();
                 }
             }
-            fn from_ne(bytes: &[u8]) -> Vec<Self> {
+            fn from_ne(bytes: Cow<'_, [u8]>) -> Vec<Self> {
+                let mut bytes = bytes;
+                if Self::DTYPE == Dtype::U8
+                    && let Some(same) = (bytes.to_mut() as &mut dyn Any).downcast_mut::<Vec<Self>>()
+                {
+                    return std::mem::take(same);
+                }
                 let (whole, _) = bytes.as_chunks();
                 whole.iter().map(|b| <$t>::from_ne_bytes(*b)).collect()
             }
@@ -244,7 +268,7 @@ macro_rules! float {
                     *to = v.to_le_bytes();
                 }
             }
-            fn from_ne(bytes: &[u8]) -> Vec<Self> {
+            fn from_ne(bytes: Cow<'_, [u8]>) -> Vec<Self> {
                 let (whole, _) = bytes.as_chunks();
                 whole.iter().map(|b| <$t>::from_ne_bytes(*b)).collect()
             }
@@ -288,7 +312,7 @@ impl Element for bool {
     fn extend_le(values: &[Self], out: &mut Vec<u8>) {
         out.extend(values.iter().map(|v| u8::from(*v)));
     }
-    fn from_ne(bytes: &[u8]) -> Vec<Self> {
+    fn from_ne(bytes: Cow<'_, [u8]>) -> Vec<Self> {
         bytes.iter().map(|b| *b != 0).collect()
     }
 }
@@ -316,6 +340,20 @@ mod tests {
         keys_preserve_order(&[i64::MIN, -1, 0, 1, i64::MAX]);
         keys_preserve_order(&[0u64, 1, u64::MAX]);
         keys_preserve_order(&[false, true]);
+    }
+
+    #[test]
+    fn from_f32_is_from_f64_of_the_same_number() {
+        fn agrees<T: Element>() {
+            let near = (-70_000..70_000).map(|i| i as f32 / 2.0);
+            let any = (0..=u32::MAX).step_by(65_521).map(f32::from_bits);
+            for v in near.chain(any).chain([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -0.0]) {
+                assert_eq!(T::from_f32(v).key(), T::from_f64(f64::from(v)).key(), "{v} as {}", T::DTYPE);
+            }
+        }
+        for dtype in Dtype::ALL {
+            crate::with_dtype!(dtype, T => agrees::<T>());
+        }
     }
 
     #[test]

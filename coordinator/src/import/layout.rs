@@ -123,7 +123,7 @@ impl Layout {
         if self.swapped {
             bytes.chunks_exact_mut(self.dtype.size()).for_each(<[u8]>::reverse);
         }
-        with_dtype!(self.dtype, T => AnyVolume::from(Volume::new(region, T::from_ne(&bytes))))
+        with_dtype!(self.dtype, T => AnyVolume::from(Volume::new(region, T::from_ne(bytes.into()))))
     }
 }
 

@@ -203,7 +203,7 @@ impl Array {
                     return Err(damaged(why));
                 }
                 let bytes = shards.index.decode(&found.bytes).map_err(damaged)?;
-                ShardIndex::Entries { entries: u64::from_ne(&bytes), version: found.version, size: found.size }
+                ShardIndex::Entries { entries: u64::from_ne(bytes), version: found.version, size: found.size }
             }
         };
         let read = Arc::new(read);
@@ -289,7 +289,7 @@ impl Array {
         // Never overflows: the image has a voxel in this chunk, and chunks are bounded.
         let start: [usize; 3] = std::array::from_fn(|a| (index[a] * cell[a]) as usize);
         let region = Region::new(start, cell.map(|len| len as usize));
-        let volume = with_dtype!(metadata.dtype, T => AnyVolume::from(Volume::new(region, T::from_ne(&bytes))));
+        let volume = with_dtype!(metadata.dtype, T => AnyVolume::from(Volume::new(region, T::from_ne(bytes))));
         Ok(match region.intersection(&self.extent().region()) {
             Some(inside) => volume.into_cropped(inside),
             None => volume,
@@ -424,7 +424,7 @@ fn paste(image: &mut AnyVolume, chunk: &AnyVolume) -> Result<()> {
 }
 
 fn fill_part<T: Element>(image: &mut Volume<T>, part: Region, fill: &[u8]) {
-    let Some(fill) = T::from_ne(fill).first().copied() else { return };
+    let Some(fill) = T::from_ne(Cow::Borrowed(fill)).first().copied() else { return };
     let columns = part.start[2] - image.region.start[2]..part.end[2] - image.region.start[2];
     for z in part.start[0]..part.end[0] {
         for y in part.start[1]..part.end[1] {

@@ -67,7 +67,7 @@ fn voxels(dtype: Dtype, region: Region) -> AnyVolume {
         let bits = |i: u64| if i % 23 < 5 { 0 } else { i.wrapping_mul(0x0123_4567_89AB_CDEF) };
         let bytes: Vec<u8> =
             (0..region.voxels() as u64).flat_map(|i| bits(i).to_le_bytes()[..T::DTYPE.size()].to_vec()).collect();
-        Volume::new(region, T::from_ne(&bytes))
+        Volume::new(region, T::from_ne(bytes.into()))
     }
     with_dtype!(dtype, T => of::<T>(region).into())
 }

@@ -483,17 +483,22 @@ fn weigh<'w>(
     sums
 }
 
-/// Rounds sums to as many voxels as there are. All are rounded, wanted or not: where the last few were a case of their own,
-/// the compiler would keep sums apart instead of in vectors.
+/// Rounds sums to as many voxels as there are. All are rounded, wanted or not, and the last few of a row are a case of their
+/// own that is out of sight: else the compiler keeps sums apart, or copies all of them by a call.
 #[inline(always)]
 fn round<F: Element>(sums: [f64; LANES], to: &mut [F]) {
+    #[cold]
+    #[inline(never)]
+    fn few<F: Element>(rounded: &[F; LANES], to: &mut [F]) {
+        to.copy_from_slice(&rounded[..to.len()]);
+    }
     let mut rounded = [F::default(); LANES];
     for i in 0..LANES {
         rounded[i] = F::from_f64(sums[i]);
     }
     match to.first_chunk_mut() {
         Some(to) => *to = rounded,
-        None => to.copy_from_slice(&rounded[..to.len()]),
+        None => few(&rounded, to),
     }
 }
 
