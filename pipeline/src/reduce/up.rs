@@ -273,6 +273,8 @@ async fn write(
             closed.push(&row, &mut out).await?;
             closed_rows += 1;
         } else {
+            // Before the first open page, so that all closed ones lie side by side.
+            closed.flush(&mut out).await?;
             open.push(&row, &mut out).await?;
         }
         numbers.push(shares.bucket(root), &two(root, own)).await?;
