@@ -38,7 +38,7 @@ pub const BLOCK_CONTACTS: usize = 1 << 16;
 /// What a unit reads ahead of the rows it is at, where there is room for it: requests are fewer then.
 const AHEAD_BYTES: u64 = 32 << 20;
 /// And what it asks for with one request: more takes a bucket longer to send than another request takes to be answered.
-const READ_BYTES: u64 = 1 << 20;
+pub(crate) const READ_BYTES: u64 = 1 << 20;
 /// Segments under way at once, each of which joins the histograms of its blocks.
 const SEGMENTS: u64 = 2;
 /// What a partial histogram takes.
@@ -89,6 +89,12 @@ pub struct Limits {
 pub(crate) fn pieces_at_once(files: u64, piece_bytes: u64, ahead_bytes: u64) -> u64 {
     let ahead = ahead_bytes / files.saturating_mul(piece_bytes).max(1);
     (1 + ahead).min(READ_BYTES / piece_bytes.max(1)).max(1)
+}
+
+/// Columns of a row group that are gathered together, since those of the same rows lie side by side.
+pub(crate) fn columns_at_once(group_rows: u64, ahead_bytes: u64) -> usize {
+    let ahead = ahead_bytes / group_rows.saturating_mul(8).max(1);
+    (1 + ahead).min(READ_BYTES / (BATCH_ROWS as u64 * 8)) as usize
 }
 
 /// What one stage holds.
@@ -238,9 +244,9 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             Needs { unit: runs + labels + mask + painted, beside, units: plan.grid.units(), ..Needs::default() }
         }
         StageKind::Table(_) => {
-            // One column at a time: its values, its encoded pages, and the batch being read.
+            // One column at a time: its values, its encoded pages, and the batch being read; others wait as they were read.
             let unit = plan.merge.group_rows * 8 * 3 + BATCH_ROWS as u64 * 16;
-            Needs { unit: unit + (4 << 20), units: u64::MAX, ..Needs::default() }
+            Needs { unit: unit + (4 << 20), ahead: AHEAD_BYTES, units: u64::MAX, ..Needs::default() }
         }
         StageKind::Level { image, level } => {
             let Some(stored) = plan.stored(*image) else { return Needs::default() };

@@ -227,7 +227,7 @@ impl Worker {
     /// One unit of a stage.
     async fn unit(&self, stage: usize, unit: u64) -> Result<Done> {
         let (plan, gate, this) = (&self.plan, &self.gates[stage], &self.plan.stages[stage]);
-        let Limits { merge_bytes, .. } = self.limits[stage];
+        let Limits { merge_bytes, ahead_bytes, .. } = self.limits[stage];
         match &this.kind {
             StageKind::Map(pass) => map::block(self, gate, stage, pass, unit).await,
             StageKind::Relabel { step } => labels::relabel(self, gate, stage, *step, unit).await,
@@ -291,7 +291,7 @@ impl Worker {
             StageKind::Table(table) => {
                 let _permit = gate.compute().await?;
                 let state = self.state_before(stage).await?;
-                table::encode_group(&self.store, plan, &state, *table, unit).await?;
+                table::encode_group(&self.store, plan, &state, *table, unit, ahead_bytes).await?;
                 Ok(Done::default())
             }
             StageKind::Level { image, level } => {

@@ -6,10 +6,10 @@ use super::read::Reading;
 use super::{Asked, Counting, Objects, Span};
 use crate::grid::Tree;
 use crate::op::Op;
-use crate::plan::memory::{self, BATCH_ROWS, BLOCK_CONTACTS, Limits, pieces_at_once};
+use crate::plan::memory::{self, BATCH_ROWS, BLOCK_CONTACTS, Limits, columns_at_once, pieces_at_once};
 use crate::plan::{Rows, StageKind, TableId};
 use crate::reduce::records::{Alias, Pair};
-use crate::reduce::up::PAGE_RECORDS;
+use crate::reduce::up::{PAGE_RECORDS, pages_at_once};
 use crate::rows::PAGE_ROWS;
 use voxel::table::ObjectRow;
 
@@ -204,7 +204,7 @@ impl Counting<'_> {
         let pages = |records: u64, page: usize| Span::up_to(records / page as u64 + children);
         // Aliases are read twice, rows once, and the seams between the children twice.
         let aliases = file.section() * pages(open, PAGE_RECORDS) * 2;
-        let rows = file.section() * pages(open, PAGE_ROWS);
+        let rows = file.section() * pages(open, PAGE_ROWS * pages_at_once(self.plan.rows_kind(step)));
         let seam = self.seam_file();
         let borders = self.border_blocks(tree, level);
         let seams = seam.open() * borders * 2 + seam.section() * borders;
@@ -349,13 +349,14 @@ impl Counting<'_> {
     }
 
     /// Row groups encoded from the ranges they overlap.
-    pub(super) fn table(&self, table: TableId) -> Asked {
+    pub(super) fn table(&self, table: TableId, limits: Limits) -> Asked {
         let rows = self.rows(table);
         let (ranges, groups) = (self.ranges(table).high, rows.div_ceil(self.plan.merge.group_rows.max(1)));
         let range = self.range_file(table);
         let parts = Span::up_to(ranges + groups);
         let columns = self.columns(table);
-        let batches = Span::up_to(columns * (rows / BATCH_ROWS as u64 + 2 * (ranges + groups)));
+        let at_once = columns_at_once(self.plan.merge.group_rows, limits.ahead_bytes) as u64;
+        let batches = Span::up_to(columns.div_ceil(at_once) * (rows / BATCH_ROWS as u64 + 2 * (ranges + groups)));
         let bytes = self.plan.merge.group_rows.min(rows) * 8 * columns + (1 << 16);
         range.open() * parts + range.section() * batches + upload(bytes) * Span::up_to(groups)
     }
