@@ -1,6 +1,6 @@
 //! What the label merge and its tables ask for. Nearly all of it depends on how many objects there are: what is left of
 //! a block with few fits into the end of its file, which comes with the first request, and what is left of many takes a
-//! request for each page of rows.
+//! request for each page of rows, or for several of them.
 
 use super::read::Reading;
 use super::{Asked, Counting, Objects, Span};
