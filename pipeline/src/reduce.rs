@@ -11,7 +11,7 @@
 //! Rows of objects that are given (`objects`) and `contacts` need no tree: they are ranked by their ids.
 //!
 //! No part of it holds a row per object of the whole volume: a group holds its open objects, a range a page of each of
-//! its contributors, the coordinator a handful of numbers per range.
+//! its contributors and what there is room to read ahead, the coordinator a handful of numbers per range.
 
 pub(crate) mod components;
 pub(crate) mod contacts;

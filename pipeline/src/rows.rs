@@ -1,9 +1,10 @@
-//! Rows on their way through the merge: written in pages sorted by key, read back page by page, and merged from many
-//! files at once without holding more than a page of each. There are two kinds, of objects and of contacts.
+//! Rows on their way through the merge: written in pages sorted by key, read back as many at a time as there is room for,
+//! and merged from many files at once without holding more of each. There are two kinds, of objects and of contacts.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use bytes::Bytes;
 use voxel::contacts::Contact;
 use voxel::exact_sum::Kind;
 use voxel::table::ObjectRow;
@@ -11,7 +12,8 @@ use voxel::table::ObjectRow;
 use crate::Result;
 use crate::scratch::{Reader, Tag, Writer, decode_u64s, encode_u64s};
 
-/// Rows in a page. Small, since a merge of thousands of files holds a page of each.
+/// Rows in a page. Small, since a merge of thousands of files holds a page of each; one of few files reads several with
+/// one request.
 pub(crate) const PAGE_ROWS: usize = 64;
 
 /// What pages hold.
@@ -120,7 +122,8 @@ impl<R: Row> PageWriter<R> {
         Ok(())
     }
 
-    async fn flush(&mut self, to: &mut Writer) -> Result<()> {
+    /// Writes the rows so far, after which only other sections may follow.
+    pub(crate) async fn flush(&mut self, to: &mut Writer) -> Result<()> {
         if !self.page.is_empty() {
             to.section(self.tag, self.first_keys.len() as u64 - 1, &self.page).await?;
             self.page.clear();
@@ -152,7 +155,7 @@ pub(crate) fn decode_page<R: Row>(page: &[u8], kind: R::Kind, file: &Reader) -> 
     page.chunks_exact(size).map(row).collect()
 }
 
-/// The closed rows of one contributor with keys in a range, page after page.
+/// The closed rows of one contributor with keys in a range: some pages as they were read, and the rows of one.
 pub(crate) struct RowFile<R: Row> {
     file: Reader,
     kind: R::Kind,
@@ -160,14 +163,18 @@ pub(crate) struct RowFile<R: Row> {
     high: Option<u64>,
     next_page: u64,
     pages: u64,
+    /// Pages that one request reads.
+    at_once: u64,
+    read: std::vec::IntoIter<Bytes>,
     page: std::vec::IntoIter<R>,
     /// Number, within the contributor's closed rows, of the first row at or above `low`.
     pub(crate) first_row: u64,
 }
 
 impl<R: Row> RowFile<R> {
-    /// Opens the closed rows of `file` with `low <= key`, and `key < high` where there is an upper end.
-    pub(crate) async fn open(file: Reader, kind: R::Kind, low: u64, high: Option<u64>) -> Result<Self> {
+    /// Opens the closed rows of `file` with `low <= key`, and `key < high` where there is an upper end, and reads the
+    /// first of `at_once` pages at a time.
+    pub(crate) async fn open(file: Reader, kind: R::Kind, low: u64, high: Option<u64>, at_once: u64) -> Result<Self> {
         let mut keys = decode_u64s(&file.require(Tag::ClosedKeys, 0).await?);
         keys.pop();
         // The page before the first that starts above `low` may hold rows at `low` or above; with equal keys on both
@@ -175,19 +182,20 @@ impl<R: Row> RowFile<R> {
         let next_page = keys.partition_point(|k| *k < low).saturating_sub(1) as u64;
         let pages = keys.partition_point(|k| high.is_none_or(|high| *k < high)) as u64;
         let first_row = next_page * PAGE_ROWS as u64;
-        let page = Vec::new().into_iter();
-        let mut this = Self { file, kind, low, high, next_page, pages, page, first_row };
+        let (read, page) = (Vec::new().into_iter(), Vec::new().into_iter());
+        let mut this = Self { file, kind, low, high, next_page, pages, at_once, read, page, first_row };
         this.skip_below().await?;
         Ok(this)
     }
 
     async fn load(&mut self) -> Result<bool> {
-        if self.next_page >= self.pages {
-            return Ok(false);
+        if self.read.len() == 0 && self.next_page < self.pages {
+            let end = self.pages.min(self.next_page + self.at_once.max(1));
+            self.read = self.file.require_all(Tag::Closed, self.next_page..end).await?.into_iter();
+            self.next_page = end;
         }
-        let bytes = self.file.require(Tag::Closed, self.next_page).await?;
+        let Some(bytes) = self.read.next() else { return Ok(false) };
         self.page = decode_page(&bytes, self.kind, &self.file)?.into_iter();
-        self.next_page += 1;
         Ok(true)
     }
 

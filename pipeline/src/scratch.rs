@@ -5,8 +5,10 @@
 //! footer: table offset:u64, table length:u64, table crc:u32, version:u32, "VXMS"
 //! ```
 //! All numbers are little-endian, checksums are CRC-32C. The table stands last, so that sections can be written as they
-//! are made, and a reader needs one request for the tail and one for each section it wants. What the sections hold is
-//! the business of [`map`](crate::map) and [`reduce`](crate::reduce).
+//! are made, and a reader needs one request for the tail and one for each section it wants, or for a row of them that lie
+//! side by side. What the sections hold is the business of [`map`](crate::map) and [`reduce`](crate::reduce).
+
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -207,6 +209,7 @@ impl Reader {
         Ok(Self { store: store.clone(), key: key.to_owned(), table, tail: bytes, tail_offset })
     }
 
+    /// An entry's section has been seen to lie inside the object.
     fn find(&self, tag: Tag, index: u64) -> Option<Entry> {
         let at = self.table.binary_search_by_key(&(tag as u32, index), |e| (e.tag, e.index)).ok()?;
         Some(self.table[at])
@@ -220,19 +223,32 @@ impl Reader {
     /// The bytes of a section, or `None` when the object has no such section.
     pub(crate) async fn get(&self, tag: Tag, index: u64) -> Result<Option<Bytes>> {
         let Some(entry) = self.find(tag, index) else { return Ok(None) };
-        let end = entry.offset.checked_add(entry.length).ok_or_else(|| self.damaged("a section is too long"))?;
-        let bytes = match entry.offset.checked_sub(self.tail_offset) {
-            Some(from) => self.tail.slice_ref(
-                self.tail
-                    .get(from as usize..(end - self.tail_offset) as usize)
-                    .ok_or_else(|| self.damaged("a section reaches beyond its end"))?,
-            ),
-            None => range(&self.store, &self.key, entry.offset..end).await?,
+        Ok(self.read(tag, &[entry]).await?.pop())
+    }
+
+    /// The bytes of these sections, each against its checksum; what is not in the tail comes in one request as far as it
+    /// lies side by side.
+    async fn read(&self, tag: Tag, entries: &[Entry]) -> Result<Vec<Bytes>> {
+        let apart = |e: &&Entry| e.offset < self.tail_offset;
+        let ranges: Vec<Range<u64>> = entries.iter().filter(apart).map(|e| e.offset..e.offset + e.length).collect();
+        let read = match ranges.is_empty() {
+            true => Vec::new(),
+            false => {
+                let read = self.store.get_ranges(&self.key, &ranges).await?;
+                read.ok_or_else(|| self.damaged("it is missing"))?.0
+            }
         };
-        if bytes.len() as u64 != entry.length || crc32c::crc32c(&bytes) != entry.crc {
-            return Err(self.damaged(&format!("section {tag:?} {index} fails its checksum")));
-        }
-        Ok(Some(bytes))
+        let mut read = read.into_iter();
+        let section = |e: &Entry| {
+            let bytes = match e.offset.checked_sub(self.tail_offset) {
+                Some(from) => self.tail.get(from as usize..(from + e.length) as usize).map(|s| self.tail.slice_ref(s)),
+                None => read.next(),
+            };
+            bytes
+                .filter(|bytes| bytes.len() as u64 == e.length && crc32c::crc32c(bytes) == e.crc)
+                .ok_or_else(|| self.damaged(&format!("section {tag:?} {} fails its checksum", e.index)))
+        };
+        entries.iter().map(section).collect()
     }
 
     /// The length in bytes of a section; 0 when the object has none.
@@ -242,8 +258,18 @@ impl Reader {
 
     /// The bytes of a section that must be there.
     pub(crate) async fn require(&self, tag: Tag, index: u64) -> Result<Bytes> {
-        let missing = || self.damaged(&format!("section {tag:?} {index} is missing"));
-        self.get(tag, index).await?.ok_or_else(missing)
+        self.get(tag, index).await?.ok_or_else(|| self.lacks(tag, index))
+    }
+
+    /// The bytes of sections that must be there, in one request where they lie side by side.
+    pub(crate) async fn require_all(&self, tag: Tag, indices: impl Iterator<Item = u64>) -> Result<Vec<Bytes>> {
+        let entries: Result<Vec<Entry>> =
+            indices.map(|index| self.find(tag, index).ok_or_else(|| self.lacks(tag, index))).collect();
+        self.read(tag, &entries?).await
+    }
+
+    fn lacks(&self, tag: Tag, index: u64) -> Error {
+        self.damaged(&format!("section {tag:?} {index} is missing"))
     }
 
     /// The error of an object that is not what its writer left.
@@ -252,7 +278,7 @@ impl Reader {
     }
 }
 
-async fn range(store: &Store, key: &str, range: std::ops::Range<u64>) -> Result<Bytes> {
+async fn range(store: &Store, key: &str, range: Range<u64>) -> Result<Bytes> {
     let object = store.get_range(key, range).await?;
     object.map(|o| o.bytes).ok_or_else(|| damaged(store, key, "it is missing"))
 }

@@ -10,7 +10,7 @@ use voxel::table::ObjectRow;
 use voxel::{Dtype, Region, label, runs};
 
 use super::requests::ENTRY_BYTES;
-use super::{Leaf, Pass, Plan, Rows, StageKind, Stored};
+use super::{Leaf, Pass, Plan, Rows, StageKind, Stored, TableId};
 use crate::grid::Tree;
 use crate::map::{Beside, beside, runs_together};
 use crate::op::{Op, together};
@@ -35,6 +35,10 @@ pub const BLOCK_ROWS: usize = 1 << 14;
 pub const BATCH_ROWS: usize = 1 << 14;
 /// Contacts of a block that are gathered at once; more make more files, not more memory.
 pub const BLOCK_CONTACTS: usize = 1 << 16;
+/// What a unit reads ahead of the rows it is at, where there is room for it: requests are fewer then.
+const AHEAD_BYTES: u64 = 32 << 20;
+/// And what it asks for with one request: more takes a bucket longer to send than another request takes to be answered.
+pub(crate) const READ_BYTES: u64 = 1 << 20;
 /// Segments under way at once, each of which joins the histograms of its blocks.
 const SEGMENTS: u64 = 2;
 /// What a partial histogram takes.
@@ -74,8 +78,23 @@ pub struct Limits {
     pub cache_bytes: u64,
     /// Bytes one join of a group may hold.
     pub merge_bytes: u64,
+    /// Bytes that a unit may read ahead of what it needs next.
+    pub ahead_bytes: u64,
     /// Bytes of large buffers, those kept for reuse too.
     pub buffer_bytes: u64,
+}
+
+/// Pieces of so many bytes that one request reads where so many files are read side by side: one of each is what a unit
+/// needs in any case, and more are read as far as `ahead_bytes` go.
+pub(crate) fn pieces_at_once(files: u64, piece_bytes: u64, ahead_bytes: u64) -> u64 {
+    let ahead = ahead_bytes / files.saturating_mul(piece_bytes).max(1);
+    (1 + ahead).min(READ_BYTES / piece_bytes.max(1)).max(1)
+}
+
+/// Columns of a row group that are gathered together, since those of the same rows lie side by side.
+pub(crate) fn columns_at_once(group_rows: u64, ahead_bytes: u64) -> usize {
+    let ahead = ahead_bytes / group_rows.saturating_mul(8).max(1);
+    (1 + ahead).min(READ_BYTES / (BATCH_ROWS as u64 * 8)) as usize
 }
 
 /// What one stage holds.
@@ -139,6 +158,8 @@ struct Needs {
     unit: u64,
     /// The one unit that is read or written beside them.
     beside: u64,
+    /// What each unit can read ahead.
+    ahead: u64,
     /// Decoded chunks that a later block would have to decode again.
     useful_cache: u64,
     /// Units there are.
@@ -146,7 +167,8 @@ struct Needs {
 }
 
 impl Needs {
-    /// As many units at once as there are threads, or as fit; the rest of the memory, as far as useful, for the cache.
+    /// As many units at once as there are threads, or as fit; the rest of the memory, as far as useful, for reading ahead
+    /// and for the cache.
     fn within(&self, resources: &Resources) -> Option<StageMemory> {
         let fixed = resources.process_bytes() + self.beside;
         let threads = (resources.threads as u64).min(self.units.max(1));
@@ -155,7 +177,9 @@ impl Needs {
         if at_once == 0 {
             return None;
         }
-        let bytes = fixed + at_once * self.unit;
+        let needed = fixed + at_once * self.unit;
+        let ahead_bytes = self.ahead.min((resources.memory_bytes - needed) / at_once);
+        let bytes = needed + at_once * ahead_bytes;
         let cache_bytes = self.useful_cache.min(resources.memory_bytes - bytes);
         /// What is counted here but small, and so lies elsewhere than the buffers that are kept.
         const SMALL_BYTES: u64 = 14 << 20;
@@ -164,6 +188,7 @@ impl Needs {
             at_once: at_once as usize,
             cache_bytes,
             merge_bytes: resources.merge_bytes(),
+            ahead_bytes,
             buffer_bytes: all.saturating_sub(resources.process_bytes() + SMALL_BYTES),
         };
         Some(StageMemory { bytes: all, limits, at_once_wanted: threads as usize })
@@ -197,20 +222,15 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             Needs { unit, units: tree.units(*level), ..Needs::default() }
         }
         StageKind::Rank(table) => {
-            let counts = plan.grid.counts();
             let row = match table.of {
                 Rows::Objects => 2 * row_bytes(plan, table.step),
                 Rows::Contacts => 4 * 4 * 8,
             };
-            // A range of first voxels reaches over a layer of blocks and the groups above it, seldom into a second;
-            // ids of given objects may come from anywhere.
-            let contributors = match (table.of, &plan.ops[table.step]) {
-                (Rows::Contacts, _) | (_, Op::Objects { .. }) => plan.grid.units(),
-                _ => (3 * (counts[1] * counts[2]) as u64).min(2 * plan.grid.units()),
-            };
+            let contributors = contributors(plan, *table);
             let pages = contributors * (PAGE_ROWS as u64 * row + 512);
             let batch = BATCH_ROWS as u64 * 8 * 32 * 2;
-            Needs { unit: pages + batch + 4 * plan.merge.range_rows, units: u64::MAX, ..Needs::default() }
+            let ahead = AHEAD_BYTES.min(contributors * READ_BYTES);
+            Needs { unit: pages + batch + 4 * plan.merge.range_rows, ahead, units: u64::MAX, ..Needs::default() }
         }
         StageKind::Relabel { step } => {
             // The runs as bytes and decoded, a label for each object, and the painted block with the object being encoded.
@@ -224,9 +244,9 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             Needs { unit: runs + labels + mask + painted, beside, units: plan.grid.units(), ..Needs::default() }
         }
         StageKind::Table(_) => {
-            // One column at a time: its values, its encoded pages, and the batch being read.
+            // One column at a time: its values, its encoded pages, and the batch being read; others wait as they were read.
             let unit = plan.merge.group_rows * 8 * 3 + BATCH_ROWS as u64 * 16;
-            Needs { unit: unit + (4 << 20), units: u64::MAX, ..Needs::default() }
+            Needs { unit: unit + (4 << 20), ahead: AHEAD_BYTES, units: u64::MAX, ..Needs::default() }
         }
         StageKind::Level { image, level } => {
             let Some(stored) = plan.stored(*image) else { return Needs::default() };
@@ -245,6 +265,17 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             Needs { unit: outline.object_bytes(), units, ..Needs::default() }
         }
         StageKind::Publish => Needs { unit: plan.merge.group_rows * 8 + 4 * TALLY_BYTES, units: 1, ..Needs::default() },
+    }
+}
+
+/// Blocks and groups that have rows in one range.
+pub(super) fn contributors(plan: &Plan, table: TableId) -> u64 {
+    let counts = plan.grid.counts();
+    // A range of first voxels reaches over a layer of blocks and the groups above it, seldom into a second; ids of given
+    // objects may come from anywhere.
+    match (table.of, &plan.ops[table.step]) {
+        (Rows::Contacts, _) | (_, Op::Objects { .. }) => plan.grid.units(),
+        _ => (3 * (counts[1] * counts[2]) as u64).min(2 * plan.grid.units()),
     }
 }
 
@@ -336,7 +367,7 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
     let unit = decoding.max(most + kept) + tallies;
     let beside = fetching.max(waiting + kept) + SEGMENTS * tallies;
     let useful_cache = useful_cache(plan, &regions[0], chunk, chunk_bytes);
-    Needs { unit, beside, useful_cache, units: plan.grid.units() }
+    Needs { unit, beside, useful_cache, units: plan.grid.units(), ..Needs::default() }
 }
 
 /// Type, chunks and bytes of a decoded chunk of an image where it lies.

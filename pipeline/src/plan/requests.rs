@@ -175,8 +175,8 @@ impl Counting<'_> {
             StageKind::Seam { .. } => output += self.seams(),
             StageKind::Up { step, level } => output += self.up(*step, *level, limits),
             StageKind::Down { step, level } => output += self.down(*step, *level, limits),
-            StageKind::Rank(table) => output += self.rank(*table),
-            StageKind::Table(table) => output += self.table(*table),
+            StageKind::Rank(table) => output += self.rank(*table, limits),
+            StageKind::Table(table) => output += self.table(*table, limits),
         }
         output += self.advance(stage, segments, input.gets.high > 0);
         if stage > 0 {

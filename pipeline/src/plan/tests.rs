@@ -2,7 +2,7 @@
 //! What a job becomes: which stages, where the barriers are, and that nothing is planned that can't run.
 
 use super::build::{InputImage, Wishes, plan};
-use super::memory::{Resources, project};
+use super::memory::{self, Resources, project};
 use super::*;
 use crate::Kind;
 use crate::job::{Write, steps_from_line};
@@ -204,6 +204,36 @@ fn blocks_are_whole_objects_within_memory() {
         assert!(plan.grid.block.iter().all(|side| side % 64 == 0), "{:?}", plan.grid.block);
         assert!(project(&plan, &resources).unwrap().bytes <= resources.memory_bytes);
     }
+}
+
+#[test]
+fn rows_are_read_ahead_within_what_is_left() {
+    for (files, piece, ahead, pieces) in [
+        (1, 1000, 0, 1),
+        (1, 1000, 5999, 6),
+        (8, 1000, 5999, 1),
+        (8, 1000, 16_000, 3),
+        (8, 1000, 1 << 40, 1048),
+        (8, 5 << 20, 1 << 40, 1),
+        (0, 0, 0, 1),
+    ] {
+        assert_eq!(memory::pieces_at_once(files, piece, ahead), pieces, "{files} files, {piece} bytes, {ahead} ahead");
+    }
+    let image = image([1000, 1000, 1000], Dtype::U8);
+    let wishes = Wishes { block: Some([128; 3]), ..Wishes::default() };
+    let mut job = job("label");
+    job.write = Write { chunks: PerAxis::All(32), ..Write::default() };
+    let rank = |resources: &Resources| {
+        let plan = plan(&job, &image, &wishes, resources).unwrap();
+        let at = plan.stages.iter().position(|stage| matches!(stage.kind, StageKind::Rank(_))).unwrap();
+        project(&plan, resources).unwrap().stages[at]
+    };
+    let much = rank(&PLENTY);
+    let little = rank(&Resources { memory_bytes: much.bytes - (20 << 20), ..PLENTY });
+    // As many at once with little memory as with much, and less read ahead.
+    assert_eq!([much, little].map(|rank| rank.limits.at_once), [2, 2]);
+    assert_eq!([much, little].map(|rank| rank.limits.ahead_bytes >> 20), [32, 22]);
+    assert_eq!(much.bytes - little.bytes, 20 << 20);
 }
 
 #[test]

@@ -4,12 +4,10 @@ use voxel::contacts::Contact;
 use voxel::table::{ColumnData, ColumnType};
 use voxel::{Dtype, Element, with_dtype};
 
-use super::Contributor;
-use super::rank::column_batch;
-use crate::plan::{Plan, TableId};
-use crate::rows::{RowFile, RowMerge};
-use crate::scratch::{Reader, Tag, Writer, decode_u64s};
-use crate::store::Store;
+use super::rank::{Ranges, column_batch};
+use crate::plan::memory::BATCH_ROWS;
+use crate::rows::RowMerge;
+use crate::scratch::{Tag, Writer};
 use crate::{Result, layout};
 
 /// Names and types of the columns: the two labels, the smaller first, the voxel faces they share, and the pairs of their
@@ -19,29 +17,9 @@ pub(crate) fn columns(labels: Dtype) -> Vec<(&'static str, ColumnType)> {
     vec![("label_a", label), ("label_b", label), ("faces", ColumnType::U64), ("pairs", ColumnType::U64)]
 }
 
-/// The ranges to add up, and where their rows are.
-pub(crate) struct Ranges<'a> {
-    pub(crate) store: &'a Store,
-    pub(crate) plan: &'a Plan,
-    pub(crate) table: TableId,
-    pub(crate) cuts: &'a [u64],
-    /// This stage.
-    pub(crate) stage: &'a str,
-    /// Finished rows written at a time.
-    pub(crate) batch_rows: usize,
-}
-
 /// Adds up one range; gives the number of contacts.
 pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
-    let sources = Reader::open(ranges.store, &layout::sources(ranges.stage)).await?;
-    let codes = decode_u64s(&sources.require(Tag::Sources, range).await?);
-    let low = ranges.cuts[range as usize];
-    let high = ranges.cuts.get(range as usize + 1).copied();
-    let mut files = Vec::with_capacity(codes.len());
-    for code in &codes {
-        let key = ranges.plan.rows_of(ranges.table, Contributor::from_code(*code));
-        files.push(RowFile::<Contact>::open(Reader::open(ranges.store, &key).await?, (), low, high).await?);
-    }
+    let (_, files) = ranges.open::<Contact>(range, ()).await?;
     let labels = ranges.plan.labels_dtype(ranges.table.step);
     let mut out = Writer::create(ranges.store, &layout::scratch(ranges.stage, range)).await?;
     let (mut rows, mut batch, mut batches) = (0, Vec::new(), 0);
@@ -59,7 +37,7 @@ pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
         }
         batch.push(contact);
         rows += 1;
-        if batch.len() == ranges.batch_rows {
+        if batch.len() == BATCH_ROWS {
             write_batch(&mut batch, &mut batches, labels, &mut out).await?;
         }
     }

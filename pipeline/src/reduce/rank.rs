@@ -1,19 +1,21 @@
 //! Ranges of keys: where to cut them, and the merge of one.
 //!
 //! Objects are numbered by their first voxel. The keys of all closed rows are cut into ranges of about `range_rows`
-//! rows; each is merged by one task that holds a page of each contributor and a batch of finished columns, however many
+//! rows; each is merged by one task that holds some pages of each contributor and a batch of finished columns, however many
 //! rows the range turns out to have. A prefix sum over the ranges' counts then gives every object its label.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use futures::{StreamExt, TryStreamExt};
 use voxel::Merge;
 use voxel::exact_sum::Kind;
 use voxel::table::{Columns, ObjectRow};
 
 use super::{Contribution, Contributor};
+use crate::plan::memory::{BATCH_ROWS, pieces_at_once};
 use crate::plan::{Plan, TableId};
-use crate::rows::{PAGE_ROWS, RowFile, RowMerge};
+use crate::rows::{PAGE_ROWS, Row, RowFile, RowMerge};
 use crate::scratch::{Reader, Tag, Writer, decode_u64s, encode_u64s};
 use crate::state::State;
 use crate::store::Store;
@@ -82,22 +84,44 @@ impl Keep {
 /// The ranges to merge, and where their rows are.
 pub(crate) struct Ranges<'a> {
     pub(crate) store: &'a Store,
-    /// The digest that says who contributes to which range.
-    pub(crate) sources: String,
     /// Knows the file of a contributor to this table.
     pub(crate) plan: &'a Plan,
     pub(crate) table: TableId,
     pub(crate) cuts: &'a [u64],
     /// This stage.
     pub(crate) stage: &'a str,
+    /// Bytes to read ahead.
+    pub(crate) ahead_bytes: u64,
+}
+
+impl Ranges<'_> {
+    /// The codes of those who contribute to a range, and the rows of each.
+    pub(crate) async fn open<R: Row>(&self, range: u64, kind: R::Kind) -> Result<(Vec<u64>, Vec<RowFile<R>>)> {
+        /// Files opened at once, each in some small requests.
+        const OPENED: usize = 8;
+        let sources = Reader::open(self.store, &layout::sources(self.stage)).await?;
+        let codes = decode_u64s(&sources.require(Tag::Sources, range).await?);
+        let (low, high) = (self.cuts[range as usize], self.cuts.get(range as usize + 1).copied());
+        let page_bytes = (PAGE_ROWS * R::bytes(kind)) as u64;
+        let at_once = pieces_at_once(codes.len() as u64, page_bytes, self.ahead_bytes);
+        let open = async |code: u64| {
+            let key = self.plan.rows_of(self.table, Contributor::from_code(code));
+            RowFile::open(Reader::open(self.store, &key).await?, kind, low, high, at_once).await
+        };
+        let files: Vec<_> = codes.iter().map(|code| open(*code)).collect();
+        let files = futures::stream::iter(files).buffered(OPENED).try_collect().await?;
+        Ok((codes, files))
+    }
+}
+
+/// What becomes of the rows of objects.
+pub(crate) struct Finish {
     /// What is finished of the rows; nothing when only their numbers are wanted.
     pub(crate) columns: Option<Columns>,
     pub(crate) kind: Option<Kind>,
     pub(crate) keep: Keep,
     /// Rows of different contributors with one key are one object (its label was given); else every row is an object.
     pub(crate) joins_keys: bool,
-    /// Finished rows written at a time.
-    pub(crate) batch_rows: usize,
 }
 
 /// The index of a batch of a column.
@@ -106,17 +130,8 @@ pub(crate) fn column_batch(column: usize, batch: u64) -> u64 {
 }
 
 /// Merges one range; gives the number of objects kept.
-pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
-    let sources = Reader::open(ranges.store, &ranges.sources).await?;
-    let codes = decode_u64s(&sources.require(Tag::Sources, range).await?);
-    let low = ranges.cuts[range as usize];
-    let high = ranges.cuts.get(range as usize + 1).copied();
-    let mut files = Vec::with_capacity(codes.len());
-    for code in &codes {
-        let file =
-            Reader::open(ranges.store, &ranges.plan.rows_of(ranges.table, Contributor::from_code(*code))).await?;
-        files.push(RowFile::<ObjectRow>::open(file, ranges.kind, low, high).await?);
-    }
+pub(crate) async fn merge(ranges: &Ranges<'_>, finish: &Finish, range: u64) -> Result<u64> {
+    let (codes, files) = ranges.open::<ObjectRow>(range, finish.kind).await?;
     // The rank of every row within the range, 0 when it is dropped, for its contributor to look up.
     let mut ranks: Vec<Vec<u8>> = files.iter().map(|f| f.first_row.to_le_bytes().to_vec()).collect();
     let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
@@ -127,31 +142,31 @@ pub(crate) async fn merge(ranges: &Ranges<'_>, range: u64) -> Result<u64> {
     let mut next = rows.next().await?;
     while let Some((from, mut row)) = next {
         next = rows.next().await?;
-        while ranges.joins_keys && next.as_ref().is_some_and(|(_, other)| other.key == row.key) {
+        while finish.joins_keys && next.as_ref().is_some_and(|(_, other)| other.key == row.key) {
             if let Some((_, other)) = next {
                 row.merge(other);
             }
             next = rows.next().await?;
         }
-        let keeps = ranges.keep.keeps(&row);
+        let keeps = finish.keep.keeps(&row);
         kept += u64::from(keeps);
-        if !ranges.joins_keys {
+        if !finish.joins_keys {
             let rank = if keeps { kept as u32 } else { 0 };
             ranks[from].extend_from_slice(&rank.to_le_bytes());
         }
         if keeps {
             *sizes.entry(row.voxels).or_default() += 1;
             // What stands in the label column: the id, or the rank, to which the table adds the range's base.
-            batch.push((if ranges.joins_keys { row.key } else { kept }, row));
-            if batch.len() == ranges.batch_rows {
-                write_batch(&mut batch, &mut batches, ranges.columns.as_ref(), &mut out).await?;
+            batch.push((if finish.joins_keys { row.key } else { kept }, row));
+            if batch.len() == BATCH_ROWS {
+                write_batch(&mut batch, &mut batches, finish.columns.as_ref(), &mut out).await?;
             }
         }
     }
     if !batch.is_empty() {
-        write_batch(&mut batch, &mut batches, ranges.columns.as_ref(), &mut out).await?;
+        write_batch(&mut batch, &mut batches, finish.columns.as_ref(), &mut out).await?;
     }
-    if !ranges.joins_keys {
+    if !finish.joins_keys {
         for (code, ranks) in codes.iter().zip(&ranks) {
             out.section(Tag::Ranks, *code, ranks).await?;
         }

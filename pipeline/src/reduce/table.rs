@@ -1,7 +1,7 @@
 //! Tables as Parquet: row groups encoded from the ranges they overlap, then streamed into one file.
 //!
 //! Row groups have a fixed number of rows and ranges don't, so a row group gathers from as many ranges as it overlaps,
-//! one column at a time. Each is a file of its own in the scratch until the last task copies the encoded columns, byte
+//! a few columns at a time. Each is a file of its own in the scratch until the last task copies the encoded columns, byte
 //! for byte, into the table.
 
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ use voxel::table::{ColumnData, ColumnType};
 use super::contacts;
 use super::rank::column_batch;
 use crate::op::Op;
-use crate::plan::memory::BATCH_ROWS;
+use crate::plan::memory::{BATCH_ROWS, columns_at_once};
 use crate::plan::{Plan, Rows, TableId};
 use crate::scratch::{Reader, Tag};
 use crate::state::State;
@@ -44,7 +44,14 @@ fn columns(plan: &Plan, table: TableId) -> Result<Vec<(&'static str, ColumnType)
 }
 
 /// Encodes row group `group` of a table into the scratch of its stage.
-pub(crate) async fn encode_group(store: &Store, plan: &Plan, state: &State, table: TableId, group: u64) -> Result<()> {
+pub(crate) async fn encode_group(
+    store: &Store,
+    plan: &Plan,
+    state: &State,
+    table: TableId,
+    group: u64,
+    ahead_bytes: u64,
+) -> Result<()> {
     let stage = plan.table_stage(table);
     let ranked = state.ranked(table).ok_or_else(|| Error::internal("a table is encoded before it was ranked"))?;
     let all = state.rows(table).unwrap_or(0);
@@ -67,18 +74,27 @@ pub(crate) async fn encode_group(store: &Store, plan: &Plan, state: &State, tabl
     let ranks = table.of == Rows::Objects && !matches!(plan.ops.get(table.step), Some(Op::Objects { .. }));
     let mut out = Streamed::create(store, &layout::scratch(stage, group), &columns).await?;
     let mut writer = out.writer.next_row_group().map_err(failed)?;
+    let at_once = columns_at_once(plan.merge.group_rows, ahead_bytes);
+    let mut gathered = Vec::new().into_iter();
     for (i, (name, kind)) in columns.iter().copied().enumerate() {
-        let mut bytes = Vec::new();
-        for (file, base, rows) in &parts {
-            let from = bytes.len();
-            gather(file, i, kind, rows.clone(), &mut bytes).await?;
-            if i == 0 && ranks {
-                for label in bytes[from..].chunks_exact_mut(8) {
-                    let rank = u64::from_le_bytes(std::array::from_fn(|b| label[b]));
-                    label.copy_from_slice(&(rank + base).to_le_bytes());
+        if gathered.len() == 0 {
+            let next = &columns[i..columns.len().min(i + at_once)];
+            let room =
+                |(_, kind): &(_, ColumnType)| Vec::with_capacity((rows.end - rows.start) as usize * width(*kind));
+            let mut more: Vec<Vec<u8>> = next.iter().map(room).collect();
+            for (file, base, rows) in &parts {
+                let from = more[0].len();
+                gather(file, i, next, rows.clone(), &mut more).await?;
+                if i == 0 && ranks {
+                    for label in more[0][from..].chunks_exact_mut(8) {
+                        let rank = u64::from_le_bytes(std::array::from_fn(|b| label[b]));
+                        label.copy_from_slice(&(rank + base).to_le_bytes());
+                    }
                 }
             }
+            gathered = more.into_iter();
         }
+        let bytes = gathered.next().ok_or_else(|| Error::internal("a column is missing"))?;
         let values = ColumnData::decode(kind, &bytes)
             .ok_or_else(|| Error::internal(format!("column {name} can't be decoded")))?;
         drop(bytes);
@@ -105,22 +121,29 @@ pub(crate) async fn encode_group(store: &Store, plan: &Plan, state: &State, tabl
     Ok(())
 }
 
-/// Appends the bytes of some rows of one column of a range.
+/// Bytes of a value in a range's columns.
+fn width(kind: ColumnType) -> usize {
+    if kind == ColumnType::Bool { 1 } else { 8 }
+}
+
+/// Appends the bytes of some rows of neighbouring columns of a range, the first of which is number `first`.
 async fn gather(
     file: &Reader,
-    column: usize,
-    kind: ColumnType,
+    first: usize,
+    columns: &[(&'static str, ColumnType)],
     rows: std::ops::Range<u64>,
-    to: &mut Vec<u8>,
+    to: &mut [Vec<u8>],
 ) -> Result<()> {
-    let width = if kind == ColumnType::Bool { 1 } else { 8 };
     let batch_rows = BATCH_ROWS as u64;
     for batch in rows.start / batch_rows..rows.end.div_ceil(batch_rows) {
-        let bytes = file.require(Tag::Column, column_batch(column, batch)).await?;
-        let first = batch * batch_rows;
-        let (start, end) = (rows.start.max(first) - first, rows.end.min(first + batch_rows) - first);
-        let part = bytes.get(start as usize * width..end as usize * width);
-        to.extend_from_slice(part.ok_or_else(|| file.damaged("a column is shorter than its range"))?);
+        let sections = (first..first + columns.len()).map(|column| column_batch(column, batch));
+        let read = file.require_all(Tag::Column, sections).await?;
+        let before = batch * batch_rows;
+        let (start, end) = (rows.start.max(before) - before, rows.end.min(before + batch_rows) - before);
+        for ((bytes, (_, kind)), to) in read.iter().zip(columns).zip(&mut *to) {
+            let part = bytes.get(start as usize * width(*kind)..end as usize * width(*kind));
+            to.extend_from_slice(part.ok_or_else(|| file.damaged("a column is shorter than its range"))?);
+        }
     }
     Ok(())
 }

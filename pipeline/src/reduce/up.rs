@@ -16,14 +16,20 @@ use super::records::{Alias, Pair, of_two, two, u64_be};
 use super::{Contribution, Contributor, Counts};
 use crate::buckets::{Buckets, Overflow};
 use crate::grid::{Tree, coordinates};
+use crate::plan::memory::READ_BYTES;
 use crate::plan::{Rows, TableId};
-use crate::rows::{PageWriter, decode_page, write_closed_keys};
+use crate::rows::{PAGE_ROWS, PageWriter, decode_page, write_closed_keys};
 use crate::scratch::{Reader, Tag, Writer, encode_u64s};
 use crate::store::Store;
 use crate::{Result, layout};
 
 /// Records in a page of aliases or of a child map.
 pub(crate) const PAGE_RECORDS: usize = 1 << 14;
+
+/// Pages of open rows that a join reads with one request.
+pub(crate) fn pages_at_once(kind: Option<Kind>) -> usize {
+    (READ_BYTES as usize / (PAGE_ROWS * ObjectRow::bytes(kind))).max(1)
+}
 
 /// A group to join, and where its parts are.
 pub(crate) struct Group<'a> {
@@ -193,8 +199,10 @@ async fn gather<'a>(
     let mut record = vec![0; 8 + row_bytes];
     for child in children {
         let mut node = child.first;
-        for page in child.file.indices(Tag::Open) {
-            for row in child.file.require(Tag::Open, page).await?.chunks_exact(row_bytes) {
+        let pages: Vec<u64> = child.file.indices(Tag::Open).collect();
+        for pages in pages.chunks(pages_at_once(group.kind)) {
+            let pages = child.file.require_all(Tag::Open, pages.iter().copied()).await?;
+            for row in pages.iter().flat_map(|page| page.chunks_exact(row_bytes)) {
                 if node == child.first + child.counts.open {
                     return Err(child.file.damaged("its open rows are more than it says"));
                 }
@@ -273,6 +281,8 @@ async fn write(
             closed.push(&row, &mut out).await?;
             closed_rows += 1;
         } else {
+            // Before the first open page, so that all closed ones lie side by side.
+            closed.flush(&mut out).await?;
             open.push(&row, &mut out).await?;
         }
         numbers.push(shares.bucket(root), &two(root, own)).await?;

@@ -39,6 +39,32 @@ async fn sections_come_back() {
 }
 
 #[tokio::test]
+async fn sections_side_by_side_come_in_one_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = |i: u64| vec![i as u8; 5000];
+    let mut sections: Vec<_> = (0..8).map(|i| (Tag::Closed, i, page(i))).collect();
+    // The last two come with the end of the object.
+    sections.insert(6, (Tag::Runs, 0, vec![7; 1 << 20]));
+    let (store, path) = written(&folder, &sections).await;
+    let file = Reader::open(&store, "unit").await.unwrap();
+    for (indices, requests) in [(0..6, 1), (2..3, 1), (3..8, 1), (6..8, 0), (4..4, 0)] {
+        let before = store.requests().gets;
+        let wanted: Vec<Vec<u8>> = indices.clone().map(page).collect();
+        assert_eq!(file.require_all(Tag::Closed, indices.clone()).await.unwrap(), wanted);
+        assert_eq!(store.requests().gets - before, requests, "{indices:?}");
+    }
+    let missing = file.require_all(Tag::Closed, 5..9).await.unwrap_err();
+    assert!(missing.message.contains("section Closed 8 is missing"), "{missing}");
+    // Each section's own checksum is looked at.
+    let mut whole = std::fs::read(&path).unwrap();
+    whole[2 * 5000 + 17] ^= 1;
+    std::fs::write(&path, &whole).unwrap();
+    let damaged = file.require_all(Tag::Closed, 0..5).await.unwrap_err();
+    assert!(damaged.message.contains("section Closed 2 fails its checksum"), "{damaged}");
+    file.require_all(Tag::Closed, 3..6).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_table_longer_than_the_tail_is_read_too() {
     let folder = tempfile::tempdir().unwrap();
     let sections: Vec<_> = (0..2000u64).map(|i| (Tag::Closed, i, i.to_le_bytes().to_vec())).collect();

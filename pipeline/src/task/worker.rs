@@ -14,7 +14,7 @@ use crate::count::Partial;
 use crate::fence::{Clock, Fence, Moment};
 use crate::map::{self, Done, labels};
 use crate::op::{Label, Op};
-use crate::plan::memory::{self, BATCH_ROWS, Limits, Projection, Resources};
+use crate::plan::memory::{self, Limits, Projection, Resources};
 use crate::plan::{Leaf, Plan, Rows, StageKind, TableId};
 use crate::pyramid::Shrink;
 use crate::reduce::rank::{self, Keep};
@@ -227,7 +227,7 @@ impl Worker {
     /// One unit of a stage.
     async fn unit(&self, stage: usize, unit: u64) -> Result<Done> {
         let (plan, gate, this) = (&self.plan, &self.gates[stage], &self.plan.stages[stage]);
-        let Limits { merge_bytes, .. } = self.limits[stage];
+        let Limits { merge_bytes, ahead_bytes, .. } = self.limits[stage];
         match &this.kind {
             StageKind::Map(pass) => map::block(self, gate, stage, pass, unit).await,
             StageKind::Relabel { step } => labels::relabel(self, gate, stage, *step, unit).await,
@@ -291,7 +291,7 @@ impl Worker {
             StageKind::Table(table) => {
                 let _permit = gate.compute().await?;
                 let state = self.state_before(stage).await?;
-                table::encode_group(&self.store, plan, &state, *table, unit).await?;
+                table::encode_group(&self.store, plan, &state, *table, unit, ahead_bytes).await?;
                 Ok(Done::default())
             }
             StageKind::Level { image, level } => {
@@ -309,13 +309,13 @@ impl Worker {
 
     /// Merges one range of a table's rows; gives the number of rows kept.
     async fn rank(&self, stage: usize, table: TableId, state: &State, range: u64) -> Result<u64> {
-        let (plan, stage) = (&self.plan, self.plan.stages[stage].fingerprint.as_str());
+        let (plan, Limits { ahead_bytes, .. }) = (&self.plan, self.limits[stage]);
+        let stage = plan.stages[stage].fingerprint.as_str();
         let Some(ranked) = state.ranked(table) else {
             return Err(Error::internal("ranges are merged that nobody cut"));
         };
+        let ranges = rank::Ranges { store: &self.store, plan, table, cuts: &ranked.cuts, stage, ahead_bytes };
         if table.of == Rows::Contacts {
-            let ranges =
-                contacts::Ranges { store: &self.store, plan, table, cuts: &ranked.cuts, stage, batch_rows: BATCH_ROWS };
             return contacts::merge(&ranges, range).await;
         }
         let all = Keep { min_voxels: 1, max_voxels: u64::MAX, clear_border: false };
@@ -327,20 +327,8 @@ impl Worker {
             Some(Op::FillHoles { .. }) => (Keep { clear_border: true, ..all }, false),
             _ => (all, true),
         };
-        let ranges = rank::Ranges {
-            store: &self.store,
-            sources: layout::sources(stage),
-            plan,
-            table,
-            cuts: &ranked.cuts,
-            stage,
-            columns: plan.columns(table.step),
-            kind: plan.rows_kind(table.step),
-            keep,
-            joins_keys,
-            batch_rows: BATCH_ROWS,
-        };
-        rank::merge(&ranges, range).await
+        let (columns, kind) = (plan.columns(table.step), plan.rows_kind(table.step));
+        rank::merge(&ranges, &rank::Finish { columns, kind, keep, joins_keys }, range).await
     }
 
     /// What was decided before a stage starts.

@@ -1,15 +1,15 @@
 //! What the label merge and its tables ask for. Nearly all of it depends on how many objects there are: what is left of
 //! a block with few fits into the end of its file, which comes with the first request, and what is left of many takes a
-//! request for each page of rows.
+//! request for each page of rows, or for several of them.
 
 use super::read::Reading;
 use super::{Asked, Counting, Objects, Span};
 use crate::grid::Tree;
 use crate::op::Op;
-use crate::plan::memory::{BATCH_ROWS, BLOCK_CONTACTS, Limits};
+use crate::plan::memory::{self, BATCH_ROWS, BLOCK_CONTACTS, Limits, columns_at_once, pieces_at_once};
 use crate::plan::{Rows, StageKind, TableId};
 use crate::reduce::records::{Alias, Pair};
-use crate::reduce::up::PAGE_RECORDS;
+use crate::reduce::up::{PAGE_RECORDS, pages_at_once};
 use crate::rows::PAGE_ROWS;
 use voxel::table::ObjectRow;
 
@@ -204,7 +204,7 @@ impl Counting<'_> {
         let pages = |records: u64, page: usize| Span::up_to(records / page as u64 + children);
         // Aliases are read twice, rows once, and the seams between the children twice.
         let aliases = file.section() * pages(open, PAGE_RECORDS) * 2;
-        let rows = file.section() * pages(open, PAGE_ROWS);
+        let rows = file.section() * pages(open, PAGE_ROWS * pages_at_once(self.plan.rows_kind(step)));
         let seam = self.seam_file();
         let borders = self.border_blocks(tree, level);
         let seams = seam.open() * borders * 2 + seam.section() * borders;
@@ -225,18 +225,22 @@ impl Counting<'_> {
         Span::exact(groups.sum())
     }
 
-    /// Contributors to a table, and how many ranges the rows of them all fall into.
-    fn overlaps(&self, table: TableId) -> u64 {
+    /// Contributors to a table.
+    fn contributors(&self, table: TableId) -> u64 {
         let tree = self.plan.tree();
         let is_merged = self.plan.ops.get(table.step).is_some_and(Op::is_merged);
-        let from = match table.of {
+        match table.of {
             Rows::Objects if is_merged => (0..=tree.levels()).map(|level| tree.units(level)).sum(),
             Rows::Objects => self.blocks(),
             Rows::Contacts => {
                 self.blocks().saturating_mul(1 + self.contacts_in_block().div_ceil(BLOCK_CONTACTS as u64))
             }
-        };
-        from.saturating_mul(self.ranges_of_one(table))
+        }
+    }
+
+    /// How many ranges the rows of all contributors to a table fall into.
+    fn overlaps(&self, table: TableId) -> u64 {
+        self.contributors(table).saturating_mul(self.ranges_of_one(table))
     }
 
     /// Ranges that the rows of one contributor fall into.
@@ -261,15 +265,22 @@ impl Counting<'_> {
         File { bytes: rows * (8 * 32 + 4 + 16) + 4096, sections }
     }
 
-    pub(super) fn rank(&self, table: TableId) -> Asked {
+    pub(super) fn rank(&self, table: TableId, limits: Limits) -> Asked {
         let (ranges, overlaps) = (self.ranges(table), self.overlaps(table));
         let sources = File { bytes: overlaps * 8, sections: ranges.high };
         let rows = match table.of {
             Rows::Objects => self.rows_file(table),
             Rows::Contacts => self.rows_file(table),
         };
-        // The first keys of a file, its pages, and at each cut one page twice; with few rows all come with its end.
-        let pages = Span::up_to(self.rows(table) / PAGE_ROWS as u64 + 2 * overlaps);
+        let side_by_side = match (self.terms.objects, table.of) {
+            (Objects::OneIn(_), Rows::Objects) => memory::contributors(self.plan, table),
+            _ => self.contributors(table),
+        };
+        let at_once = pieces_at_once(side_by_side, PAGE_ROWS as u64 * self.row_bytes(table), limits.ahead_bytes);
+        // The first keys of a file, its pages, and at each cut one page twice; with few rows all come with its end. The
+        // last pages of a contributor to a range are fewer than are read at once.
+        let pages = (self.rows(table) / PAGE_ROWS as u64).saturating_add(overlaps.saturating_mul(at_once + 1));
+        let pages = Span::up_to(pages / at_once);
         let contributors = (rows.open() + rows.section()) * Span::up_to(overlaps);
         let written = upload(self.range_file(table).bytes) * ranges;
         (sources.open() + sources.section()) * ranges + contributors + rows.section() * pages + written
@@ -338,13 +349,14 @@ impl Counting<'_> {
     }
 
     /// Row groups encoded from the ranges they overlap.
-    pub(super) fn table(&self, table: TableId) -> Asked {
+    pub(super) fn table(&self, table: TableId, limits: Limits) -> Asked {
         let rows = self.rows(table);
         let (ranges, groups) = (self.ranges(table).high, rows.div_ceil(self.plan.merge.group_rows.max(1)));
         let range = self.range_file(table);
         let parts = Span::up_to(ranges + groups);
         let columns = self.columns(table);
-        let batches = Span::up_to(columns * (rows / BATCH_ROWS as u64 + 2 * (ranges + groups)));
+        let at_once = columns_at_once(self.plan.merge.group_rows, limits.ahead_bytes) as u64;
+        let batches = Span::up_to(columns.div_ceil(at_once) * (rows / BATCH_ROWS as u64 + 2 * (ranges + groups)));
         let bytes = self.plan.merge.group_rows.min(rows) * 8 * columns + (1 << 16);
         range.open() * parts + range.section() * batches + upload(bytes) * Span::up_to(groups)
     }
