@@ -269,10 +269,10 @@ impl Outline<'_> {
         // Each chunk as it came and decoded, two more copies of the one being decoded, the box made of them, and what it
         // becomes.
         let part_bytes = (2 * chunks + 2) * self.chunk_bytes + of(read) + of(part);
-        // The object's voxels, its bytes as they grow, and one chunk, packed and not.
+        // The object's voxels, the buffer of its bytes, and one chunk, packed and not.
         let object = of(self.spec.unit_shape());
         let packed = of(self.spec.chunks);
-        object + part_bytes.max(2 * object + 2 * packed + self.spec.codec.working_bytes(packed))
+        object + part_bytes.max(self.spec.most_bytes() + 2 * packed + self.spec.codec.working_bytes(packed))
     }
 
     /// Voxels of an object that are made at once: those of whole chunks of the finer level, of so many that reading pays.

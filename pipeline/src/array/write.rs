@@ -100,6 +100,18 @@ impl ArraySpec {
         self.shards.unwrap_or(self.chunks)
     }
 
+    /// What the bytes of the largest object come to, when packing makes its chunks no smaller.
+    pub(crate) fn most_bytes(&self) -> u64 {
+        /// The index of a shard, and what a codec writes around a chunk.
+        const ASIDE_BYTES: u64 = 1 << 20;
+        let unit = self.unit_shape();
+        // No chunk lies beyond the image.
+        let reached = |a: usize| self.extent.shape[a].div_ceil(self.chunks[a]).saturating_mul(self.chunks[a]);
+        let voxels = (0..3).map(|a| unit[a].min(reached(a)) as u64).product::<u64>();
+        let bytes = voxels * self.dtype.size() as u64;
+        bytes + bytes / 128 + ASIDE_BYTES
+    }
+
     /// Objects along z, y, x.
     pub fn grid(&self) -> [usize; 3] {
         let unit = self.unit_shape();
@@ -264,7 +276,9 @@ impl ArraySpec {
         };
 
         let per_shard: [usize; 3] = std::array::from_fn(|a| shards[a] / self.chunks[a]);
-        let mut body: Vec<u8> = Vec::new();
+        // For the worst at once: a buffer that grew would be of another size with each block, and so of fresh pages. What
+        // is not written to takes none.
+        let mut body: Vec<u8> = Vec::with_capacity(self.most_bytes() as usize);
         let mut entries: Vec<u8> = Vec::new();
         let inner_grid = Extent { shape: per_shard, planar: false };
         for inner in (0..inner_grid.region().voxels() as u64).map(|i| inner_grid.at(i)) {

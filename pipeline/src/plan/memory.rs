@@ -39,6 +39,8 @@ pub const BLOCK_CONTACTS: usize = 1 << 16;
 const AHEAD_BYTES: u64 = 32 << 20;
 /// And what it asks for with one request: more takes a bucket longer to send than another request takes to be answered.
 pub(crate) const READ_BYTES: u64 = 1 << 20;
+/// What freed buffers may take beside those in use, where there is room: those of the next block are of the same sizes.
+const SPARE_BYTES: u64 = 48 << 20;
 /// Segments under way at once, each of which joins the histograms of its blocks.
 const SEGMENTS: u64 = 2;
 /// What a partial histogram takes.
@@ -167,8 +169,8 @@ struct Needs {
 }
 
 impl Needs {
-    /// As many units at once as there are threads, or as fit; the rest of the memory, as far as useful, for reading ahead
-    /// and for the cache.
+    /// As many units at once as there are threads, or as fit; the rest of the memory, as far as useful, for reading ahead,
+    /// for the cache, and for buffers that wait for the next unit.
     fn within(&self, resources: &Resources) -> Option<StageMemory> {
         let fixed = resources.process_bytes() + self.beside;
         let threads = (resources.threads as u64).min(self.units.max(1));
@@ -184,6 +186,7 @@ impl Needs {
         /// What is counted here but small, and so lies elsewhere than the buffers that are kept.
         const SMALL_BYTES: u64 = 14 << 20;
         let all = bytes + cache_bytes;
+        let all = all + SPARE_BYTES.min(self.unit).min(resources.memory_bytes - all);
         let limits = Limits {
             at_once: at_once as usize,
             cache_bytes,
@@ -240,7 +243,7 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             let labels = voxels.div_ceil(2) * 8;
             let mask = mask_bytes(plan, voxels, matches!(plan.ops[*step], Op::FillHoles { .. }));
             let painted = voxels * label_bytes + object_bytes(stored);
-            let beside = if one_object(plan, stored) { 0 } else { voxels * label_bytes } + written_bytes(stored);
+            let beside = if one_object(plan, stored) { 0 } else { voxels * label_bytes } + stored.spec.most_bytes();
             Needs { unit: runs + labels + mask + painted, beside, units: plan.grid.units(), ..Needs::default() }
         }
         StageKind::Table(_) => {
@@ -389,7 +392,9 @@ fn leaf_bytes(plan: &Plan, leaf: &Leaf, block: Region, voxel_bytes: u64) -> (u64
     match *leaf {
         // Inside a mask, the values are gathered first.
         Leaf::Count(_) => (if plan.mask.is_some() { voxels * voxel_bytes } else { 0 }, 0),
-        Leaf::Image(image) => plan.stored(image).map_or((0, 0), |stored| (object_bytes(stored), written_bytes(stored))),
+        Leaf::Image(image) => {
+            plan.stored(image).map_or((0, 0), |stored| (object_bytes(stored), stored.spec.most_bytes()))
+        }
         Leaf::Labels { step } => {
             // The background is a mask of its own.
             let background =
@@ -419,17 +424,11 @@ fn row_bytes(plan: &Plan, step: usize) -> u64 {
     (ObjectRow::memory_bytes(kind) + ObjectRow::bytes(kind)) as u64
 }
 
-/// An output object being encoded: its bytes so far, one chunk as voxels and packed, and what its codec takes.
+/// An output object being encoded: the buffer of its bytes, one chunk as voxels and packed, and what its codec takes.
 fn object_bytes(stored: &Stored) -> u64 {
     let spec = &stored.spec;
     let chunk = (spec.chunks.iter().product::<usize>() * spec.dtype.size()) as u64;
-    written_bytes(stored) + 2 * chunk + spec.codec.working_bytes(chunk)
-}
-
-/// An output object as it is written, at its worst: packing made it no smaller.
-fn written_bytes(stored: &Stored) -> u64 {
-    let object = (stored.spec.unit_shape().iter().product::<usize>() * stored.spec.dtype.size()) as u64;
-    object + object / 128 + (1 << 20)
+    stored.spec.most_bytes() + 2 * chunk + spec.codec.working_bytes(chunk)
 }
 
 /// Whether a block is one output object, so that its voxels can go before the object is written.

@@ -136,7 +136,7 @@ fn an_image_of_large_chunks_is_made_in_parts() {
     };
     let usual = of([128; 3], Some([256; 3]));
     assert_eq!(usual.part(), [64, 64, 256]);
-    // 64 MiB of voxels, the same packed and growing, and little more.
+    // 64 MiB of voxels, the same packed, and little more.
     assert!(usual.object_bytes() < 240 << 20, "{}", usual.object_bytes());
     let planes = of([1, 2048, 2048], None);
     assert_eq!(planes.part(), [1, 1024, 1024]);

@@ -190,3 +190,26 @@ async fn what_takes_no_levels_says_so() {
     put(&store, ".zattrs", &old).await;
     assert_eq!(refused("").await.0, "URL is OME-Zarr 0.3, and levels can be added to 0.4 and 0.5");
 }
+
+/// A shard's buffer is made once, for the worst, and the worst is not more than there can be of the image.
+#[test]
+fn no_object_outgrows_its_buffer() {
+    let mut state = 1u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    let region = Region::new([0; 3], [64, 128, 128]);
+    let image: AnyVolume = Volume { region, data: noise.take(region.voxels()).collect() }.into();
+    for codec in ["none", "zstd:1", "gzip:0", "blosc:lz4:5"] {
+        let spec = spec(Dtype::U8, region.shape(), [16; 3], Some([64, 128, 128]), codec);
+        let object = spec.encode_object(&image, [0; 3]).unwrap();
+        assert!(
+            object.len() > region.voxels() && object.len() as u64 <= spec.most_bytes(),
+            "{codec}: {}",
+            object.len()
+        );
+    }
+    let small = spec(Dtype::U8, [20, 10, 10], [16; 3], Some([1 << 20; 3]), "zstd:1");
+    assert_eq!(small.most_bytes(), 32 * 16 * 16 * 129 / 128 + (1 << 20));
+}
