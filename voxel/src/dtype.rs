@@ -170,8 +170,11 @@ macro_rules! integer {
                 if Self::BITS > 16 {
                     return Self::from_f64(f64::from(v));
                 }
-                // f32 has the ends and all between, and twice as many lanes. NaN stays NaN up to the last `as`.
-                v.round_ties_even().clamp(<$t>::MIN as f32, <$t>::MAX as f32) as i32 as $t
+                // f32 has the ends and all between, and twice as many lanes. Where numbers lie 1 apart, adding rounds, half to
+                // even, and leaves the integer in the lowest bits: `as` would saturate once more, lane by lane.
+                const APART_BY_ONE: f32 = 1.5 * (1 << 23) as f32;
+                let v = if v.is_nan() { 0.0 } else { v.clamp(<$t>::MIN as f32, <$t>::MAX as f32) };
+                (v + APART_BY_ONE).to_bits().wrapping_sub(APART_BY_ONE.to_bits()) as $t
             }
             #[inline(always)]
             fn key(self) -> u64 {

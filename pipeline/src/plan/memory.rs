@@ -185,8 +185,8 @@ impl Needs {
         let cache_bytes = self.useful_cache.min(resources.memory_bytes - bytes);
         /// What is counted here but small, and so lies elsewhere than the buffers that are kept.
         const SMALL_BYTES: u64 = 14 << 20;
-        let all = bytes + cache_bytes;
-        let all = all + SPARE_BYTES.min(self.unit).min(resources.memory_bytes - all);
+        let held = bytes + cache_bytes;
+        let all = held + SPARE_BYTES.min(self.unit).min(resources.memory_bytes - held);
         let limits = Limits {
             at_once: at_once as usize,
             cache_bytes,
