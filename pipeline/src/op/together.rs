@@ -137,7 +137,7 @@ mod tests {
             [0..2, 2..4]
         );
         assert_eq!(runs("median size=3 | cast dtype=uint8 | clip low=1 high=3", &[]), [0..1, 1..3]);
-        assert_eq!(runs("clip low=1 high=3", &[]), [0..1]);
+        assert_eq!(runs("clip low=1 high=3", &[]).len(), 1);
     }
 
     /// A number for each voxel, as wild as they come.

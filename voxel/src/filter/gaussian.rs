@@ -34,8 +34,8 @@ pub struct Gaussian {
 impl Gaussian {
     /// The kernels of scipy: `exp(-x² / 2 sigma²)` for `|x| <= int(truncate * sigma + 0.5)`, divided by their sum.
     ///
-    /// `sigma` is in voxels along z, y, x, finite and small enough for its kernel to be kept; an axis with sigma 0 is left alone, and so is one whose kernel has a
-    /// single weight. `truncate` is in sigmas.
+    /// `sigma` is in voxels along z, y, x, finite and small enough for its kernel to be kept; an axis with sigma 0 is left
+    /// alone, and so is one whose kernel has a single weight. `truncate` is in sigmas.
     pub fn new(sigma: [f64; 3], truncate: f64, boundary: Boundary) -> Self {
         Self { taps: sigma.map(|sigma| kernel(sigma, truncate)), boundary }
     }
@@ -209,8 +209,8 @@ pub fn slabs(out: Region) -> impl Iterator<Item = Region> + Clone {
     })
 }
 
-/// Neighbouring columns that are summed side by side: eight sums in AVX2's sixteen registers hide the latency of the
-/// additions, and the windows of 64 columns lie in the nearest cache.
+/// Neighbouring columns that are summed side by side: their sums, four of AVX2's registers, hide the latency of the
+/// additions, and the windows over them lie in the nearest cache.
 const LANES: usize = 16;
 
 /// Planes that are summed along z at a time. Each input plane under them is converted once; what a few planes take stays
