@@ -118,8 +118,13 @@ class Itk:
     def median(self, voxels: np.ndarray, case: Case, out: Path) -> None:
         import SimpleITK as itk
 
-        filtered = itk.Median(itk.GetImageFromArray(voxels), [case.window // 2] * 3)
-        write(itk.GetArrayViewFromImage(filtered), out)
+        radius = case.window // 2
+        # ITK repeats the voxels of the faces, which mirrors them for a radius of 1 only.
+        around = np.pad(voxels, radius, mode="symmetric") if radius > 1 else voxels
+        filtered = itk.Median(itk.GetImageFromArray(around), [radius] * 3)
+        edge = (around.shape[0] - voxels.shape[0]) // 2
+        inside = tuple(slice(edge, edge + n) for n in voxels.shape)
+        write(np.ascontiguousarray(itk.GetArrayViewFromImage(filtered)[inside]), out)
 
     def label(self, voxels: np.ndarray, case: Case, out: Path) -> None:
         import SimpleITK as itk
