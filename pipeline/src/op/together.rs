@@ -49,8 +49,8 @@ fn parts(ops: &[Op]) -> (&[Op], Option<&Gaussian>, &[Op]) {
     }
 }
 
-/// Runs one or several [`together`]. `regions` are those of `input` and of what each op gives; `each` runs the op with this
-/// place among them by itself.
+/// Runs one or several [`together`], slab by slab where that takes less memory. `regions` are those of `input` and of what
+/// each op gives; `each` runs the op with this place among them by itself.
 pub(crate) fn apply(
     ops: &[Op],
     input: AnyVolume,
@@ -58,10 +58,20 @@ pub(crate) fn apply(
     extent: Extent,
     each: &dyn Fn(usize, AnyVolume, Region) -> AnyVolume,
 ) -> AnyVolume {
-    let out = regions[ops.len()];
-    if ops.len() == 1 {
-        return each(0, input, out);
+    if !saves_memory(ops, input.dtype(), regions, extent) {
+        return (0..ops.len()).fold(input, |image, i| each(i, image, regions[i + 1]));
     }
+    through_slabs(ops, input, regions, extent, each)
+}
+
+fn through_slabs(
+    ops: &[Op],
+    input: AnyVolume,
+    regions: &[Region],
+    extent: Extent,
+    each: &dyn Fn(usize, AnyVolume, Region) -> AnyVolume,
+) -> AnyVolume {
+    let out = regions[ops.len()];
     let (before, gaussian, after) = parts(ops);
     let types = dtypes(ops, input.dtype());
     let mut result = AnyVolume::without_planes(types[ops.len()], out);
@@ -93,10 +103,27 @@ pub(crate) fn apply(
 
 /// Bytes of voxels alive at once while [`apply`] runs, input and output included.
 pub(crate) fn peak_bytes(ops: &[Op], dtype: Dtype, regions: &[Region], extent: Extent) -> usize {
-    let out = regions[ops.len()];
-    if let [op] = ops {
-        return op.peak_bytes(dtype, regions[0], out, extent);
+    match saves_memory(ops, dtype, regions, extent) {
+        true => by_slabs(ops, dtype, regions, extent),
+        false => one_by_one(ops, dtype, regions, extent),
     }
+}
+
+/// Whether slabs take less than whole images do, of which floats are changed in place.
+fn saves_memory(ops: &[Op], dtype: Dtype, regions: &[Region], extent: Extent) -> bool {
+    ops.len() > 1 && by_slabs(ops, dtype, regions, extent) < one_by_one(ops, dtype, regions, extent)
+}
+
+/// What whole images take, one op after the other.
+fn one_by_one(ops: &[Op], dtype: Dtype, regions: &[Region], extent: Extent) -> usize {
+    let types = dtypes(ops, dtype);
+    let peak = |i: usize| ops[i].peak_bytes(types[i], regions[i], regions[i + 1], extent);
+    (0..ops.len()).map(peak).max().unwrap_or(0)
+}
+
+/// What slabs take, with the input and the result, which are whole.
+fn by_slabs(ops: &[Op], dtype: Dtype, regions: &[Region], extent: Extent) -> usize {
+    let out = regions[ops.len()];
     let (before, gaussian, _) = parts(ops);
     let types = dtypes(ops, dtype);
     // An op has its slab and gives another, and what it was given was given by the one before.
@@ -174,11 +201,22 @@ mod tests {
                         let each = |i: usize, image, out| ops[i].apply(image, out, extent, None);
                         let input = wild(dtype, regions[0]);
                         let expected = (0..ops.len()).fold(input.clone(), |image, i| each(i, image, regions[i + 1]));
+                        let slabs = through_slabs(&ops, input.clone(), &regions, extent, &each);
+                        assert_eq!(slabs, expected, "{text} {dtype} {shape:?}");
                         assert_eq!(apply(&ops, input, &regions, extent, &each), expected, "{text} {dtype} {shape:?}");
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_done_in_place_takes_no_second_image() {
+        let extent = Extent { shape: [512; 3], planar: false };
+        let ops = ops("rescale divide=3 | clip low=1 high=3", extent);
+        let regions = [extent.region(); 3];
+        assert_eq!(peak_bytes(&ops, Dtype::F32, &regions, extent), extent.region().voxels() * size_of::<f32>());
+        assert!(!saves_memory(&ops, Dtype::F32, &regions, extent));
     }
 
     #[test]
