@@ -89,6 +89,7 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
                         true => whole.take().map(Cow::Owned),
                         false => whole.as_ref().map(Cow::Borrowed),
                     };
+                    let voxels = voxels.map(Voxels::Image);
                     done.written.extend(write(worker, gate, held, &state, stored, voxels, block).await?);
                 }
                 Leaf::Labels { .. } | Leaf::Rows { .. } | Leaf::Contacts { .. } => {
@@ -189,37 +190,46 @@ pub(crate) fn apply(
     result
 }
 
+/// What is written of a block.
+pub(crate) enum Voxels<'a> {
+    /// An image that is there.
+    Image(Cow<'a, AnyVolume>),
+    /// Parts of an image, in the type they are written in, each made when it is packed.
+    Made(Box<dyn Fn(Region) -> AnyVolume + Send + Sync + 'a>),
+}
+
 /// Encodes and writes the objects of a stored image that lie in `region`, a whole number of them, under each of its
 /// names. `permit` is the one under which the image was made: the first object is encoded before anybody else computes,
-/// and with the last one an image that is owned goes, so that of a block of one object nothing but its bytes waits for
-/// the store.
+/// and with the last one what the voxels come from goes, if it is owned, so that of a block of one object nothing but its
+/// bytes waits for the store.
 pub(crate) async fn write<'a>(
     worker: &Worker,
     gate: &'a Gate,
     permit: SemaphorePermit<'a>,
     state: &State,
     stored: &Stored,
-    image: Option<Cow<'_, AnyVolume>>,
+    voxels: Option<Voxels<'_>>,
     region: Region,
 ) -> Result<Vec<Written>> {
     let plan = &worker.plan;
     let spec = ArraySpec { dtype: state.dtype(plan, stored.image), ..stored.spec.clone() };
     let (arrays, kept) = (plan.arrays_of(stored, 0), !stored.groups.is_empty());
     let mut written = Vec::new();
-    let (mut permit, mut image) = (Some(permit), image);
+    let (mut permit, mut voxels) = (Some(permit), voxels);
     let mut objects = spec.objects_in(region).peekable();
     while let Some(object) = objects.next() {
         let held = match permit.take() {
             Some(held) => held,
             None => gate.compute().await?,
         };
-        let Some(voxels) = &image else { break };
-        let bytes = tokio::task::block_in_place(|| match voxels.dtype() == spec.dtype {
-            true => spec.encode_object(voxels, object),
+        let Some(from) = &voxels else { break };
+        let bytes = tokio::task::block_in_place(|| match from {
+            Voxels::Image(image) if image.dtype() == spec.dtype => spec.encode_object(image, object),
             // Labels that turned out to be few enough for uint32.
-            false => spec.encode_object(&narrowed(voxels, spec.object_region(object), spec.dtype), object),
+            Voxels::Image(image) => spec.encode_made(object, &|part| Cow::Owned(narrowed(image, part, spec.dtype))),
+            Voxels::Made(make) => spec.encode_made(object, &|part| Cow::Owned(make(part))),
         })?;
-        image = image.filter(|_| objects.peek().is_some());
+        voxels = voxels.filter(|_| objects.peek().is_some());
         drop(held);
         let (len, crc32c) = (bytes.len() as u64, crc32c::crc32c(&bytes));
         for array in &arrays {

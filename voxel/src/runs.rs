@@ -72,14 +72,30 @@ impl Runs {
 
     /// The dense picture of the runs: `value(label)` where there is an object, 0 elsewhere. `value` is asked once a run.
     pub fn paint<T: Copy + Default>(&self, value: impl Fn(u32) -> T) -> Volume<T> {
-        let mut out = Volume::zeros(self.region);
-        for (z, y, runs) in self.by_row() {
-            if runs.is_empty() {
-                continue;
-            }
-            let row = out.row_mut(z, y);
-            for run in runs {
-                row[run.x as usize..run.end() as usize].fill(value(run.label));
+        self.paint_part(self.region, value)
+    }
+
+    /// [`Runs::paint`] of a part of the region.
+    ///
+    /// # Panics
+    /// When the part reaches beyond the region.
+    pub fn paint_part<T: Copy + Default>(&self, part: Region, value: impl Fn(u32) -> T) -> Volume<T> {
+        assert!(self.region.contains(&part), "{part:?} lies in {:?}", self.region);
+        let mut out = Volume::zeros(part);
+        let [first_z, first_y, first_x] = self.region.start;
+        let (start, end) = ((part.start[2] - first_x) as u32, (part.end[2] - first_x) as u32);
+        for z in part.start[0]..part.end[0] {
+            for y in part.start[1]..part.end[1] {
+                let runs = &self.runs[self.row_range(z - first_z, y - first_y)];
+                let runs = &runs[runs.partition_point(|run| run.end() <= start)..];
+                if runs.is_empty() {
+                    continue;
+                }
+                let row = out.row_mut(z, y);
+                for run in runs.iter().take_while(|run| run.x < end) {
+                    let (from, to) = (run.x.max(start) - start, run.end().min(end) - start);
+                    row[from as usize..to as usize].fill(value(run.label));
+                }
             }
         }
         out

@@ -269,10 +269,28 @@ impl ArraySpec {
                 volume.region()
             )));
         }
+        self.encode_made(index, &|_| Cow::Borrowed(volume))
+    }
+
+    /// As [`ArraySpec::encode_object`], of voxels that are made when they are packed: `made` gives those of a part of the
+    /// object, in the array's type.
+    ///
+    /// # Errors
+    /// Invalid as [`ArraySpec::check`].
+    pub(crate) fn encode_made<'v>(
+        &self,
+        index: [usize; 3],
+        made: &dyn Fn(Region) -> Cow<'v, AnyVolume>,
+    ) -> Result<Bytes> {
+        self.check()?;
+        let object = self.object_region(index);
         let packer = Packer::new(self)?;
+        let plain = |chunk: Region| {
+            chunk.intersection(&object).map(|part| with_volume!(&*made(part), v => padded(v, chunk, part)))
+        };
         let Some(shards) = self.shards else {
             let start = std::array::from_fn(|a| index[a] * self.chunks[a]);
-            return packer.pack(with_volume!(volume, v => padded(v, Region::new(start, self.chunks), object)));
+            return packer.pack(plain(Region::new(start, self.chunks)).unwrap_or_default());
         };
 
         let per_shard: [usize; 3] = std::array::from_fn(|a| shards[a] / self.chunks[a]);
@@ -283,11 +301,7 @@ impl ArraySpec {
         let inner_grid = Extent { shape: per_shard, planar: false };
         for inner in (0..inner_grid.region().voxels() as u64).map(|i| inner_grid.at(i)) {
             let start = std::array::from_fn(|a| index[a] * shards[a] + inner[a] * self.chunks[a]);
-            let chunk = Region::new(start, self.chunks);
-            let plain = match chunk.intersection(&object) {
-                Some(_) => with_volume!(volume, v => padded(v, chunk, object)),
-                None => Vec::new(),
-            };
+            let plain = plain(Region::new(start, self.chunks)).unwrap_or_default();
             let (offset, len) = if plain.iter().all(|byte| *byte == 0) {
                 (u64::MAX, u64::MAX)
             } else {
@@ -373,10 +387,9 @@ fn stored_dtype(dtype: Dtype) -> Dtype {
     if dtype == Dtype::Bool { Dtype::U8 } else { dtype }
 }
 
-/// The voxels of `chunk` as little-endian bytes, 0 where `object` ends.
-fn padded<T: Element>(volume: &Volume<T>, chunk: Region, object: Region) -> Vec<u8> {
+/// The voxels of `part` as little-endian bytes at their places in `chunk`, whose first voxel is theirs, and 0 beyond.
+fn padded<T: Element>(volume: &Volume<T>, chunk: Region, part: Region) -> Vec<u8> {
     let element = T::DTYPE.size();
-    let Some(part) = chunk.intersection(&object) else { return vec![0; chunk.voxels() * element] };
     let [_, height, width] = chunk.shape();
     let columns = part.start[2] - volume.region.start[2]..part.end[2] - volume.region.start[2];
     let mut bytes = Vec::with_capacity(chunk.voxels() * element);

@@ -3,8 +3,6 @@
 //! Labels of a block are numbered closed ones first, then open ones, each by first voxel: the same order in which a
 //! group numbers its objects, so that blocks and groups look alike to whoever reads them.
 
-use std::borrow::Cow;
-
 use voxel::contacts::contacts;
 use voxel::exact_sum::Kind;
 use voxel::label::{Connectivity, label};
@@ -14,7 +12,7 @@ use voxel::table::{ObjectRow, Objects, measure};
 use voxel::threshold::{Cut, Threshold, threshold};
 use voxel::{AnyVolume, Dtype, Region};
 
-use super::{Done, write};
+use super::{Done, Voxels, write};
 use crate::grid::{coordinates, face_bit};
 use crate::op::Op;
 use crate::plan::memory::{BLOCK_CONTACTS, BLOCK_ROWS};
@@ -280,20 +278,23 @@ pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, step: us
         labels.extend(from_parent(&worker.store, plan.tree(), plan.down_stage(step, 1), this, 0..counts.open).await?);
     }
     let bytes = file.require(Tag::Runs, 0).await?;
-    let image = tokio::task::block_in_place(|| {
-        let runs = runs_of(&bytes, region).filter(|runs| runs.labels as usize == labels.len())?;
+    let runs = tokio::task::block_in_place(|| runs_of(&bytes, region));
+    let runs = runs.filter(|runs| runs.labels as usize == labels.len());
+    let runs = runs.ok_or_else(|| file.damaged("its runs can't be decoded"))?;
+    drop(bytes);
+    let dtype = state.dtype(plan, step + 1);
+    // A chunk at a time, which the caches may hold, where a block of labels is many times as large as its runs.
+    let painted = move |part| {
         let mut image = match fills {
-            true => filled(&runs, &labels),
-            false => paint(&runs, &labels, state.dtype(plan, step + 1)),
+            true => filled(&runs, &labels, part),
+            false => paint(&runs, &labels, dtype, part),
         };
         if let Some(mask) = &mask {
             voxel::mask::within(&mut image, mask);
         }
-        Some(image)
-    });
-    let image = image.ok_or_else(|| file.damaged("its runs can't be decoded"))?;
-    drop((bytes, labels));
-    done.written = write(worker, gate, permit, &state, stored, Some(Cow::Owned(image)), region).await?;
+        image
+    };
+    done.written = write(worker, gate, permit, &state, stored, Some(Voxels::Made(Box::new(painted))), region).await?;
     Ok(done)
 }
 
@@ -305,16 +306,16 @@ pub(crate) fn runs_of(bytes: &[u8], region: Region) -> Option<Runs> {
     Runs::decode(region, &bytes)
 }
 
-fn paint(runs: &Runs, labels: &[u64], dtype: Dtype) -> AnyVolume {
+fn paint(runs: &Runs, labels: &[u64], dtype: Dtype, part: Region) -> AnyVolume {
     match dtype {
-        Dtype::U64 => runs.paint(|label| labels[label as usize - 1]).into(),
-        _ => runs.paint(|label| labels[label as usize - 1] as u32).into(),
+        Dtype::U64 => runs.paint_part(part, |label| labels[label as usize - 1]).into(),
+        _ => runs.paint_part(part, |label| labels[label as usize - 1] as u32).into(),
     }
 }
 
 /// The foreground and its holes, from the runs of the background: those that were kept are holes.
-fn filled(runs: &Runs, labels: &[u64]) -> AnyVolume {
-    let mut image = runs.paint(|label| labels[label as usize - 1] == 0);
+fn filled(runs: &Runs, labels: &[u64], part: Region) -> AnyVolume {
+    let mut image = runs.paint_part(part, |label| labels[label as usize - 1] == 0);
     for value in &mut image.data {
         *value = !*value;
     }

@@ -237,15 +237,18 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             Needs { unit: pages + batch + 4 * plan.merge.range_rows, ahead, units: u64::MAX, ..Needs::default() }
         }
         StageKind::Relabel { step } => {
-            // The runs as bytes and decoded, a label for each object, and the painted block with the object being encoded.
+            // The runs as bytes and decoded, a label for each object, and a painted chunk with the object being encoded.
             let Some(stored) = plan.stored(step + 1) else { return Needs::default() };
-            let label_bytes = stored.spec.dtype.size() as u64;
-            let runs = voxels.div_ceil(2) * (size_of::<runs::Run>() as u64 + 4);
+            let runs = voxels.div_ceil(2) * size_of::<runs::Run>() as u64;
+            let bytes = voxels.div_ceil(2) * 4;
             let labels = voxels.div_ceil(2) * 8;
             let mask = mask_bytes(plan, voxels, matches!(plan.ops[*step], Op::FillHoles { .. }));
-            let painted = voxels * label_bytes + object_bytes(stored);
-            let beside = if one_object(plan, stored) { 0 } else { voxels * label_bytes } + stored.spec.most_bytes();
-            Needs { unit: runs + labels + mask + painted, beside, units: plan.grid.units(), ..Needs::default() }
+            let painted = (stored.spec.chunks.iter().product::<usize>() * stored.spec.dtype.size()) as u64;
+            let held = runs + labels + mask;
+            // Where a block is several objects, what they are painted from waits with those that are written.
+            let beside = if one_object(plan, stored) { 0 } else { held } + stored.spec.most_bytes();
+            let unit = held + bytes.max(painted + object_bytes(stored));
+            Needs { unit, beside, units: plan.grid.units(), ..Needs::default() }
         }
         StageKind::Table(_) => {
             // One column at a time: its values, its encoded pages, and the batch being read; others wait as they were read.

@@ -99,6 +99,23 @@ fn damaged_bytes_are_refused() {
 }
 
 #[test]
+fn a_part_that_is_painted_is_that_part_of_the_whole() {
+    let shape = [3, 4, 9];
+    let values = (0..108u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 30) as u8 % 3).collect();
+    let image = image(shape, values);
+    let (runs, _) = of_values(&image.clone().into(), image.region);
+    let whole = runs.paint(|label| label);
+    for z in [0..3, 1..2, 2..3] {
+        for y in [0..4, 1..3] {
+            for (start, end) in (0..=9).flat_map(|start| (start..=9).map(move |end| (start, end))) {
+                let part = Region { start: [3 + z.start, y.start, 8 + start], end: [3 + z.end, y.end, 8 + end] };
+                assert_eq!(runs.paint_part(part, |label| label), whole.cropped(part));
+            }
+        }
+    }
+}
+
+#[test]
 fn painting_asks_once_a_run_and_leaves_background_zero() {
     let image = image([1, 2, 4], vec![7u8, 7, 0, 9, 0, 0, 0, 7]);
     let (runs, ids) = of_values(&image.into(), Region::new([3, 0, 8], [1, 2, 4]));
