@@ -77,9 +77,9 @@ pub fn keep_to(most: Level) -> Level {
 /// Defines functions whose body is compiled once for each level. What the body calls must be `#[inline(always)]` to be
 /// compiled with it.
 macro_rules! vectorised {
-    ($($(#[$doc:meta])* fn $name:ident $(<$($g:ident: $bound:path),+>)? ($($arg:ident: $t:ty),+ $(,)?) $body:block)+) => {$(
+    ($($(#[$doc:meta])* $vis:vis fn $name:ident $(<$($g:ident: $bound:path),+>)? ($($arg:ident: $t:ty),+ $(,)?) $body:block)+) => {$(
         $(#[$doc])*
-        fn $name $(<$($g: $bound),+>)? ($($arg: $t),+) {
+        $vis fn $name $(<$($g: $bound),+>)? ($($arg: $t),+) {
             #[inline(always)]
             fn body $(<$($g: $bound),+>)? ($($arg: $t),+) $body
 

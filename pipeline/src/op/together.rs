@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use voxel::filter::{self, Gaussian};
+use voxel::filter::{self, Asked, Gaussian};
 use voxel::{AnyVolume, Dtype, Extent, Region};
 
-use super::{Op, dtypes};
+use super::{Cut, Op, dtypes};
 
 impl Op {
     /// Whether a voxel of the result depends on that voxel alone.
@@ -46,6 +46,15 @@ fn parts(ops: &[Op]) -> (&[Op], Option<&Gaussian>, &[Op]) {
     match gaussian {
         Some((i, gaussian)) => (&ops[..i], Some(gaussian), &ops[i + 1..]),
         None => (ops, None, &[]),
+    }
+}
+
+/// What an op wants to know of the voxels that it is given.
+fn asked(op: Option<&Op>) -> Asked {
+    match op {
+        Some(Op::Threshold(Cut::Fixed(threshold))) => Asked::Side(threshold.cut),
+        Some(Op::Cast { dtype }) if dtype.is_integer() => Asked::Integer,
+        _ => Asked::Values,
     }
 }
 
@@ -87,7 +96,7 @@ fn through_slabs(
     };
     let mut take = |slab| result.add_planes(&through(before.len() + 1, after.len(), slab));
     if before.is_empty() {
-        gaussian.stream(filter::Input::Whole(input), out, extent, &mut take);
+        gaussian.stream(filter::Input::Whole(input), out, extent, asked(after.first()), &mut take);
     } else {
         let needed = regions[before.len()];
         let mut next = |planes: Range<usize>| {
@@ -96,7 +105,7 @@ fn through_slabs(
             through(0, before.len(), input.cropped(Region { start, end }))
         };
         let smoothed = filter::Input::ToCome(types[before.len()], &mut next);
-        gaussian.stream(smoothed, out, extent, &mut take);
+        gaussian.stream(smoothed, out, extent, asked(after.first()), &mut take);
     }
     result
 }

@@ -9,14 +9,18 @@
 //! Since planes go through a few at a time, they may come and go that way, too: [`Gaussian::stream`] never holds the whole
 //! of what it reads or of what it gives.
 
+mod decide;
 mod planes;
+mod sums;
 
 use super::Boundary;
-use crate::simd::vectorised;
+use crate::threshold::Cut;
 use crate::{AnyElement, AnyVolume, Dtype, Element, Extent, Region, Volume, with_dtype, with_volume};
+use decide::{Quick, Spread};
 use planes::{Planes, Target};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use sums::{Doubles, Lanes};
 
 /// A Gaussian filter as a plan carries it: the kernels themselves, so that no worker's `exp` decides a result.
 ///
@@ -58,7 +62,7 @@ impl Gaussian {
                 return F::wrap(super::cast::converted(input, out));
             }
             let mut smooth = Volume::<F>::zeros(out);
-            gaussian.smooth(Planes::all(input), out, extent, Target::Whole(&mut smooth.data));
+            gaussian.smooth(Planes::all(input), out, extent, Asked::Values, Target::Whole(&mut smooth.data));
             F::wrap(smooth)
         }
         match input {
@@ -68,26 +72,29 @@ impl Gaussian {
     }
 
     /// Smooths as [`Gaussian::apply`] does, where the result need never be whole, nor the input. `take` gets the planes of
-    /// `out`, a few at a time and in order.
+    /// `out`, a few at a time and in order; their values answer what is `asked` as those of [`Gaussian::apply`] do, and are
+    /// equal to them where all values are asked for.
     ///
     /// # Panics
     /// When planes come that are of another type than was said.
-    pub fn stream(&self, input: Input, out: Region, extent: Extent, take: &mut dyn FnMut(AnyVolume)) {
+    pub fn stream(&self, input: Input, out: Region, extent: Extent, asked: Asked, take: &mut dyn FnMut(AnyVolume)) {
         fn whole<S: Element, F: AnyElement>(
             gaussian: &Gaussian,
             input: Volume<S>,
             out: Region,
             extent: Extent,
+            asked: Asked,
             take: &mut dyn FnMut(AnyVolume),
         ) {
             let mut take = |planes| take(F::wrap(planes));
-            gaussian.smooth(Planes::all(input), out, extent, Target::Passed(&mut take));
+            gaussian.smooth(Planes::all(input), out, extent, asked, Target::Passed(&mut take));
         }
         fn to_come<S: AnyElement, F: AnyElement>(
             gaussian: &Gaussian,
             next: &mut dyn FnMut(Range<usize>) -> AnyVolume,
             out: Region,
             extent: Extent,
+            asked: Asked,
             take: &mut dyn FnMut(AnyVolume),
         ) {
             let mut next = |planes| match S::take(next(planes)) {
@@ -95,7 +102,7 @@ impl Gaussian {
                 None => panic!("planes of {} were to come", S::DTYPE),
             };
             let mut take = |planes| take(F::wrap(planes));
-            gaussian.smooth(Planes::to_come(&mut next), out, extent, Target::Passed(&mut take));
+            gaussian.smooth(Planes::to_come(&mut next), out, extent, asked, Target::Passed(&mut take));
         }
         match input {
             input if self.halo() == [0; 3] => {
@@ -103,10 +110,12 @@ impl Gaussian {
                 let mut input = input;
                 slabs(out).for_each(|part| take(super::cast(input.planes(part), part, averaged)));
             }
-            Input::Whole(AnyVolume::F64(v)) => whole::<f64, f64>(self, v, out, extent, take),
-            Input::Whole(input) => with_volume!(input, v => whole::<_, f32>(self, v, out, extent, take)),
-            Input::ToCome(Dtype::F64, next) => to_come::<f64, f64>(self, next, out, extent, take),
-            Input::ToCome(dtype, next) => with_dtype!(dtype, S => to_come::<S, f32>(self, next, out, extent, take)),
+            Input::Whole(AnyVolume::F64(v)) => whole::<f64, f64>(self, v, out, extent, asked, take),
+            Input::Whole(input) => with_volume!(input, v => whole::<_, f32>(self, v, out, extent, asked, take)),
+            Input::ToCome(Dtype::F64, next) => to_come::<f64, f64>(self, next, out, extent, asked, take),
+            Input::ToCome(dtype, next) => {
+                with_dtype!(dtype, S => to_come::<S, f32>(self, next, out, extent, asked, take))
+            }
         }
     }
 
@@ -115,7 +124,7 @@ impl Gaussian {
         if self.halo() == [0; 3] {
             return super::cast_peak_bytes(dtype, dtype.averaged(), input, out);
         }
-        let temporary = Sizes::new(self, self.needed(input, out), out).bytes(dtype);
+        let temporary = Sizes::new::<Doubles>(self, self.needed(input, out), out).bytes::<Doubles>(dtype.averaged());
         input.voxels() * dtype.size() + out.voxels() * dtype.averaged().size() + temporary
     }
 
@@ -127,7 +136,8 @@ impl Gaussian {
         let depth = SLAB.min(out.shape()[0]);
         // Those under the windows, and beside them some that came together with them.
         let held = if is_whole { 0 } else { (depth + 2 * self.halo()[0] + 2 * SLAB).min(input.shape()[0]) };
-        let temporary = Sizes::new(self, input, out).bytes(dtype);
+        let exact = Sizes::new::<Doubles>(self, input, out).bytes::<Doubles>(dtype.averaged());
+        let temporary = exact + Quick::bytes(self, input, out);
         held * plane(input) * dtype.size() + depth * plane(out) * dtype.averaged().size() + temporary
     }
 
@@ -147,31 +157,46 @@ impl Gaussian {
         mut from: Planes<S>,
         out: Region,
         extent: Extent,
+        asked: Asked,
         mut target: Target<F>,
     ) {
         let needed = out.grown(self.halo(), extent.shape);
         let width = needed.shape()[2];
-        let sizes = Sizes::new(self, needed, out);
-        let mut work = Work {
-            plane: vec![F::default(); sizes.plane],
-            strip: vec![Strip([0.0; LANES]); sizes.strip],
-            line: vec![0.0; sizes.line],
-        };
-        let mut sums = vec![F::default(); sizes.slab];
         let pass = Pass { gaussian: self, needed, out, extent };
+        let mut buffers = Buffers::<Doubles, F>::new(&Sizes::new::<Doubles>(self, needed, out));
+        let mut quick = Quick::new(asked, &pass);
+        if quick.is_some() {
+            from.look_at_values();
+        }
+        let beyond = Spread::of(&Volume::new(Region::whole([1; 3]), vec![self.constant() as f32]));
         for part in slabs(out) {
             let planes = part.start[0]..part.end[0];
             let window = part.grown([self.halo()[0], 0, 0], extent.shape);
             from.hold(window.start[0]..window.end[0]);
-            let row = |z, y| &from.row(z, y, needed.start[2])[..width];
             target.fill(part, |to| {
-                pass.slab(planes, row, &mut sums, &mut work, to);
+                let row = |z, y, x| from.row(z, y, x);
+                let spread = from.spread().and(beyond);
+                if quick.as_mut().is_some_and(|quick| quick.slab(&pass, part, row, spread, to)) {
+                    return;
+                }
+                pass.slab(planes, |z, y| &row(z, y, needed.start[2])[..width], &self.taps, &mut buffers, to);
                 if S::DTYPE.is_float() {
                     equal_nans(to);
                 }
             });
         }
     }
+}
+
+/// What whoever takes smoothed voxels wants to know of each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Asked {
+    /// Its value.
+    Values,
+    /// How it compares with a number, or two.
+    Side(Cut),
+    /// Which integer it is rounded to.
+    Integer,
 }
 
 /// What a Gaussian reads.
@@ -209,18 +234,9 @@ pub fn slabs(out: Region) -> impl Iterator<Item = Region> + Clone {
     })
 }
 
-/// Neighbouring columns that are summed side by side: their sums, four of AVX2's registers, hide the latency of the
-/// additions, and the windows over them lie in the nearest cache.
-const LANES: usize = 16;
-
 /// Planes that are summed along z at a time. Each input plane under them is converted once; what a few planes take stays
 /// in a cache that cores share.
 const SLAB: usize = 16;
-
-/// A row of a strip of columns, on cache lines of its own.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Strip([f64; LANES]);
 
 /// How long the buffers are, in their own items.
 struct Sizes {
@@ -233,7 +249,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(gaussian: &Gaussian, needed: Region, out: Region) -> Self {
+    fn new<L: Lanes>(gaussian: &Gaussian, needed: Region, out: Region) -> Self {
         let [z, y, x] = [0, 1, 2].map(|axis| !gaussian.taps[axis].is_empty());
         let [_, height, width] = needed.shape();
         let [out_depth, out_height, out_width] = out.shape();
@@ -242,26 +258,44 @@ impl Sizes {
             slab: if z && (y || x) { SLAB.min(out_depth) * height * width } else { 0 },
             plane: if y && x { out_height * width } else { 0 },
             strip: column(z, 0, SLAB.min(out_depth)).max(column(y, 1, out_height)),
-            line: if x { out_width.next_multiple_of(LANES) + 2 * gaussian.halo()[2] } else { 0 },
+            line: if x { out_width.next_multiple_of(L::COUNT) + 2 * gaussian.halo()[2] } else { 0 },
         }
     }
 
-    /// What they take where voxels of `dtype` are smoothed.
-    fn bytes(&self, dtype: Dtype) -> usize {
-        (self.slab + self.plane) * dtype.averaged().size()
-            + self.strip * size_of::<Strip>()
-            + self.line * size_of::<f64>()
+    /// What they take where results are of this type.
+    fn bytes<L: Lanes>(&self, result: Dtype) -> usize {
+        (self.slab + self.plane) * result.size() + self.strip * size_of::<L>() + self.line * size_of::<L::Number>()
     }
 }
 
 /// The buffers of one run over a block.
-struct Work<F> {
+struct Buffers<L: Lanes, F> {
+    slab: Vec<F>,
+    within: WithinPlane<L, F>,
+}
+
+/// Those that columns and planes need.
+struct WithinPlane<L: Lanes, F> {
     plane: Vec<F>,
-    strip: Vec<Strip>,
-    line: Vec<f64>,
+    strip: Vec<L>,
+    line: Vec<L::Number>,
+}
+
+impl<L: Lanes, F: Element> Buffers<L, F> {
+    fn new(sizes: &Sizes) -> Self {
+        Self {
+            slab: vec![F::default(); sizes.slab],
+            within: WithinPlane {
+                plane: vec![F::default(); sizes.plane],
+                strip: vec![L::ZERO; sizes.strip],
+                line: vec![L::Number::default(); sizes.line],
+            },
+        }
+    }
 }
 
 /// What all passes over one block know.
+#[derive(Clone, Copy)]
 struct Pass<'a> {
     gaussian: &'a Gaussian,
     needed: Region,
@@ -270,59 +304,62 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Sums along z, then y and x, for these planes of the result. `row` gives the needed part of a row of the input; `sums`
-    /// are along z.
-    fn slab<'r, S: Element, F: AnyElement>(
+    /// Sums along z, then y and x, for these planes of the result. `row` gives the needed part of a row of the input; `taps`
+    /// are those of the Gaussian, as the sums' numbers.
+    fn slab<'r, L: Lanes, S: Element, F: Element>(
         &self,
         planes: Range<usize>,
         row: impl Fn(usize, usize) -> &'r [S],
-        sums: &mut [F],
-        work: &mut Work<F>,
+        taps: &[Vec<L::Number>; 3],
+        buffers: &mut Buffers<L, F>,
         to: &mut [F],
     ) {
         let [_, height, width] = self.needed.shape();
         let [_, out_height, out_width] = self.out.shape();
         let first_row = self.needed.start[1];
-        if self.gaussian.taps[0].is_empty() {
+        let Buffers { slab, within } = buffers;
+        if taps[0].is_empty() {
             for (z, to) in planes.zip(to.chunks_exact_mut(out_height * out_width)) {
-                self.within_plane(|y| row(z, y), work, to);
+                self.within_plane(|y| row(z, y), taps, within, to);
             }
             return;
         }
         let mut sum_along_z = |sums: &mut [F]| {
             for y in 0..height {
                 let rows = self.column_rows(0, planes.clone(), |z| row(z, first_row + y));
-                self.down_columns(0, &rows, &mut work.strip, &mut sums[y * width..], height * width);
+                self.down_columns(&rows, &taps[0], &mut within.strip, &mut sums[y * width..], height * width);
             }
         };
-        if sums.is_empty() {
+        if slab.is_empty() {
             // Nothing is summed along y and x.
             return sum_along_z(to);
         }
-        sum_along_z(sums);
-        for (from, to) in sums.chunks_exact(height * width).zip(to.chunks_exact_mut(out_height * out_width)) {
-            self.within_plane(|y| &from[(y - first_row) * width..][..width], work, to);
+        sum_along_z(slab);
+        for (from, to) in slab.chunks_exact(height * width).zip(to.chunks_exact_mut(out_height * out_width)) {
+            self.within_plane(|y| &from[(y - first_row) * width..][..width], taps, within, to);
         }
     }
 
     /// Sums along y, then x, from the needed rows of a plane, by their y, to those of the result.
-    fn within_plane<'r, T: Element, F: AnyElement>(
+    fn within_plane<'r, L: Lanes, S: Element, F: Element>(
         &self,
-        row: impl Fn(usize) -> &'r [T],
-        work: &mut Work<F>,
+        row: impl Fn(usize) -> &'r [S],
+        taps: &[Vec<L::Number>; 3],
+        buffers: &mut WithinPlane<L, F>,
         to: &mut [F],
     ) {
+        let WithinPlane { plane, strip, line } = buffers;
         let width = self.needed.shape()[2];
         let ys = self.out.start[1]..self.out.end[1];
-        if self.gaussian.taps[1].is_empty() {
-            return self.along_rows(ys.map(row), &mut work.line, to);
+        if taps[1].is_empty() {
+            return self.along_rows::<L, _, _>(ys.map(row), &taps[2], line, to);
         }
         let rows = self.column_rows(1, ys, row);
-        if self.gaussian.taps[2].is_empty() {
-            return self.down_columns(1, &rows, &mut work.strip, to, width);
+        if taps[2].is_empty() {
+            return self.down_columns(&rows, &taps[1], strip, to, width);
         }
-        self.down_columns(1, &rows, &mut work.strip, &mut work.plane, width);
-        self.along_rows(work.plane.chunks_exact(width), &mut work.line, to);
+        self.down_columns(&rows, &taps[1], strip, plane, width);
+        self.along_rows::<L, _, _>(plane.chunks_exact(width), &taps[2], line, to);
     }
 
     /// The rows under the windows around `out` along an axis, `None` for those of the constant.
@@ -339,39 +376,40 @@ impl Pass<'_> {
     }
 
     /// Sums down columns as wide as what is needed; the rows of the result lie `stride` apart.
-    fn down_columns<T: Element, F: Element>(
+    fn down_columns<L: Lanes, S: Element, F: Element>(
         &self,
-        axis: usize,
-        rows: &[Option<&[T]>],
-        strip: &mut [Strip],
+        rows: &[Option<&[S]>],
+        taps: &[L::Number],
+        strip: &mut [L],
         to: &mut [F],
         stride: usize,
     ) {
         let width = self.needed.shape()[2];
-        let constant = self.gaussian.constant();
+        let constant = L::number(self.gaussian.constant());
         let strip = &mut strip[..rows.len()];
-        for x in (0..width).step_by(LANES) {
-            let lanes = LANES.min(width - x);
-            load_strip(rows, x, lanes, constant, strip);
-            weigh_strip(strip, &self.gaussian.taps[axis], &mut to[x..], stride, lanes);
+        for x in (0..width).step_by(L::COUNT) {
+            let lanes = L::COUNT.min(width - x);
+            sums::load_strip(rows, x, lanes, constant, strip);
+            sums::weigh_strip(strip, taps, &mut to[x..], stride, lanes);
         }
     }
 
     /// Sums along x: each row is extended by the boundary, and summed with shifted copies of itself.
-    fn along_rows<'r, T: Element, F: Element>(
+    fn along_rows<'r, L: Lanes, S: Element, F: Element>(
         &self,
-        rows: impl Iterator<Item = &'r [T]>,
-        line: &mut [f64],
+        rows: impl Iterator<Item = &'r [S]>,
+        taps: &[L::Number],
+        line: &mut [L::Number],
         to: &mut [F],
     ) {
-        let taps = &self.gaussian.taps[2];
         let out_width = self.out.shape()[2];
         let first = self.out.start[2] as isize - (taps.len() / 2) as isize;
         let used = out_width + taps.len() - 1;
         let (boundary, n) = (self.gaussian.boundary, self.extent.shape[2]);
+        let constant = L::number(self.gaussian.constant());
         for (row, to) in rows.zip(to.chunks_exact_mut(out_width)) {
-            load_extended(row, self.needed.start[2], n, first, &mut line[..used], boundary);
-            weigh_line(line, taps, to);
+            sums::load_extended::<L, S>(row, self.needed.start[2], n, first, &mut line[..used], boundary, constant);
+            sums::weigh_line::<L, F>(line, taps, to);
         }
     }
 }
@@ -386,119 +424,11 @@ fn kernel(sigma: f64, truncate: f64) -> Vec<f64> {
     weights.into_iter().map(|w| w / sum).collect()
 }
 
-vectorised! {
-    /// Converts a few columns of the rows to f64.
-    fn load_strip<S: Element>(rows: &[Option<&[S]>], x: usize, lanes: usize, constant: f64, strip: &mut [Strip]) {
-        for (Strip(to), row) in strip.iter_mut().zip(rows) {
-            let Some(row) = row else {
-                to.fill(constant);
-                continue;
-            };
-            let from = &row[x..][..lanes];
-            match from.first_chunk::<LANES>() {
-                Some(from) => {
-                    for i in 0..LANES {
-                        to[i] = from[i].to_f64();
-                    }
-                }
-                None => {
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to = from.to_f64();
-                    }
-                }
-            }
-        }
-    }
-
-    /// Converts a row to f64, extended beyond the image's faces.
-    fn load_extended<S: Element>(row: &[S], start: usize, n: usize, first: isize, line: &mut [f64], boundary: Boundary) {
-        let constant = if let Boundary::Constant(value) = boundary { value } else { 0.0 };
-        boundary.extend_row(row, start, n, first, line, constant, S::to_f64);
-    }
-
-    /// The weighted sum of each window down a strip, to rows of `lanes` voxels that lie `stride` apart.
-    fn weigh_strip<F: Element>(strip: &[Strip], taps: &[f64], to: &mut [F], stride: usize, lanes: usize) {
-        let (weights, centre) = halves(taps);
-        for (window, to) in strip.windows(taps.len()).zip(to.chunks_mut(stride)) {
-            let (low, above) = window.split_at(weights.len());
-            let Some((Strip(middle), high)) = above.split_first() else { return };
-            let pairs = low.iter().zip(high.iter().rev()).map(|(low, high)| (&low.0, &high.0));
-            round(weigh(middle, centre, pairs, weights), &mut to[..lanes]);
-        }
-    }
-
-    /// The weighted sum of each window of a line that ends in as many lanes as there may be, some of them for nothing.
-    fn weigh_line<F: Element>(line: &[f64], taps: &[f64], to: &mut [F]) {
-        let (weights, centre) = halves(taps);
-        for (x, to) in to.chunks_mut(LANES).enumerate() {
-            let (low, above) = line[x * LANES..][..taps.len() - 1 + LANES].split_at(weights.len());
-            let Some(middle) = above.first_chunk() else { return };
-            // The windows of the voxels before the middle begin below it, and reach into it and beyond.
-            let low = lanes(&line[x * LANES..][..low.len() + LANES - 1]);
-            let high = lanes(&above[1..]).rev();
-            round(weigh(middle, centre, low.zip(high), weights), to);
-        }
-    }
-}
-
-/// A symmetric kernel's weights up to its centre, and that of the centre.
-#[inline(always)]
-fn halves(taps: &[f64]) -> (&[f64], f64) {
-    let radius = taps.len() / 2;
-    (&taps[..radius], taps[radius])
-}
-
-/// All runs of as many values as there are lanes.
-#[inline(always)]
-fn lanes(line: &[f64]) -> impl DoubleEndedIterator<Item = &[f64; LANES]> + ExactSizeIterator {
-    line.windows(LANES).map(|run| run.first_chunk().unwrap_or(&[0.0; LANES]))
-}
-
 /// Makes one NaN of all: which of two NaNs a sum gives is up to the processor, and to the compiler.
 fn equal_nans<F: Element>(values: &mut [F]) {
     let nan = F::from_f64(f64::NAN);
     for value in values {
         *value = if value.to_f64().is_nan() { nan } else { *value };
-    }
-}
-
-/// The weighted sums of windows that lie side by side: the centre first, then pairs of equal weight from the ends
-/// inwards, which is scipy's order for symmetric kernels.
-#[inline(always)]
-fn weigh<'w>(
-    middle: &[f64; LANES],
-    centre: f64,
-    pairs: impl Iterator<Item = (&'w [f64; LANES], &'w [f64; LANES])>,
-    weights: &[f64],
-) -> [f64; LANES] {
-    let mut sums = [0.0; LANES];
-    for i in 0..LANES {
-        sums[i] = middle[i] * centre;
-    }
-    for ((low, high), weight) in pairs.zip(weights) {
-        for i in 0..LANES {
-            sums[i] += (low[i] + high[i]) * *weight;
-        }
-    }
-    sums
-}
-
-/// Rounds sums to as many voxels as there are. All are rounded, wanted or not, and the last few of a row are a case of their
-/// own that is out of sight: else the compiler keeps sums apart, or copies all of them by a call.
-#[inline(always)]
-fn round<F: Element>(sums: [f64; LANES], to: &mut [F]) {
-    #[cold]
-    #[inline(never)]
-    fn few<F: Element>(rounded: &[F; LANES], to: &mut [F]) {
-        to.copy_from_slice(&rounded[..to.len()]);
-    }
-    let mut rounded = [F::default(); LANES];
-    for i in 0..LANES {
-        rounded[i] = F::from_f64(sums[i]);
-    }
-    match to.first_chunk_mut() {
-        Some(to) => *to = rounded,
-        None => few(&rounded, to),
     }
 }
 

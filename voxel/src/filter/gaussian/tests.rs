@@ -1,6 +1,8 @@
+use super::super::cast;
 use super::super::testing::{random_volume, sub_boxes};
 use super::*;
 use crate::simd::tests::on_each_level;
+use crate::threshold::{Threshold, threshold};
 
 const MODES: [Boundary; 4] = [Boundary::Reflect, Boundary::Nearest, Boundary::Mirror, Boundary::Constant(2.5)];
 
@@ -80,7 +82,7 @@ fn stays_within_the_promised_error_of_the_definition() {
 #[test]
 fn bits_are_those_of_sums_in_scipys_order() {
     // More planes than go through at a time, and rows of a few strips and of less than one.
-    for shape in [[2 * SLAB + 3, 5, 2 * LANES + 6], [1, 40, 70], [3, 2, 5], [17, 1, 1]] {
+    for shape in [[2 * SLAB + 3, 5, 2 * Doubles::COUNT + 6], [1, 40, 70], [3, 2, 5], [17, 1, 1]] {
         for dtype in [Dtype::U8, Dtype::I64, Dtype::F32, Dtype::F64] {
             for boundary in MODES {
                 for sigma in [[1.0; 3], [0.6, 2.0, 0.0], [1.5, 0.0, 0.0], [0.0, 0.0, 3.0], [2.0, 0.0, 1.0]] {
@@ -152,4 +154,125 @@ fn kernels_are_scipys() {
     }
     let wire = serde_json::to_string(&gaussian).unwrap_or_default();
     assert_eq!(serde_json::from_str::<Gaussian>(&wire).ok(), Some(gaussian));
+}
+
+/// What [`Gaussian::stream`] gives, put together.
+fn streamed(gaussian: &Gaussian, input: AnyVolume, out: Region, extent: Extent, asked: Asked) -> AnyVolume {
+    let mut all = AnyVolume::without_planes(input.dtype().averaged(), out);
+    gaussian.stream(Input::Whole(input), out, extent, asked, &mut |planes| all.add_planes(&planes));
+    all
+}
+
+/// What is decided of smoothed voxels.
+fn decided(smooth: AnyVolume, asked: Asked) -> AnyVolume {
+    let out = smooth.region();
+    match asked {
+        Asked::Values => smooth,
+        Asked::Side(cut) => threshold(smooth, out, &Threshold { cut, invert: false }),
+        Asked::Integer => cast(smooth, out, Dtype::I32),
+    }
+}
+
+/// Volumes of all kinds: noise, also from -100 on, nothing, a constant, and little but a few tiny numbers.
+fn kinds(dtype: Dtype, region: Region) -> Vec<AnyVolume> {
+    let noise = random_volume(dtype, region, 7);
+    let of = |value: &dyn Fn(usize) -> f64| {
+        let data = (0..region.voxels()).map(value).collect::<Vec<f64>>();
+        cast(Volume::new(region, data).into(), region, dtype)
+    };
+    let tiny = |i: usize| if i % 50 == 3 { 1e-30 } else { 0.0 };
+    vec![noise, of(&|i| (i * 7919 % 251) as f64 - 100.0), of(&|_| 0.0), of(&|_| 3.0), of(&tiny)]
+}
+
+#[test]
+fn what_is_decided_quickly_is_what_the_exact_values_decide() {
+    for (shape, sigma) in [
+        ([2 * SLAB + 3, 9, 40], [1.0; 3]),
+        ([1, 40, 70], [0.0, 2.0, 1.0]),
+        ([19, 3, 5], [1.5, 0.0, 0.0]),
+        ([5, 6, 80], [0.0, 0.0, 4.0]),
+        ([18, 20, 7], [0.5, 2.0, 0.0]),
+    ] {
+        for dtype in [Dtype::Bool, Dtype::U8, Dtype::I16, Dtype::U32, Dtype::F32, Dtype::F64] {
+            for boundary in MODES {
+                let gaussian = Gaussian::new(sigma, 3.0, boundary);
+                let extent = Extent { shape, planar: false };
+                for input in kinds(dtype, extent.region()) {
+                    let exact = gaussian.apply(input.clone(), extent.region(), extent);
+                    let values = values(&exact);
+                    // Numbers that voxels are equal to are the hardest to decide.
+                    let (one, other) = (values[values.len() / 3], values[values.len() / 2]);
+                    for asked in [
+                        Asked::Side(Cut::Above(one)),
+                        Asked::Side(Cut::Below(other)),
+                        Asked::Side(Cut::Between(one, one)),
+                        Asked::Side(Cut::Above(0.0)),
+                        Asked::Side(Cut::Between(f64::NEG_INFINITY, f64::NAN)),
+                        Asked::Integer,
+                    ] {
+                        let quick = streamed(&gaussian, input.clone(), extent.region(), extent, asked);
+                        assert!(
+                            decided(quick, asked) == decided(exact.clone(), asked),
+                            "{dtype} {boundary:?} {sigma:?} {shape:?} {asked:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn quick_values_are_as_near_as_is_said() {
+    let extent = Extent { shape: [20, 30, 70], planar: false };
+    let out = extent.region();
+    // On no side of it is anything.
+    let asked = Asked::Side(Cut::Above(1e30));
+    for sigma in [[1.0; 3], [3.0, 6.0, 6.0], [0.0, 0.0, 9.0]] {
+        let gaussian = Gaussian::new(sigma, 4.0, Boundary::Reflect);
+        for dtype in [Dtype::U8, Dtype::U16, Dtype::I16, Dtype::F32] {
+            for input in kinds(dtype, out) {
+                let pairs = |v: &AnyVolume| values(&gaussian.apply(v.clone(), out, extent));
+                let exact = pairs(&input);
+                let quick = values(&streamed(&gaussian, input.clone(), out, extent, asked));
+                let largest = values(&input).into_iter().fold(0.0, |a: f64, v| a.max(v.abs()));
+                let is_signed = values(&input).into_iter().any(|v| v < 0.0);
+                for (quick, exact) in quick.iter().zip(&exact) {
+                    let most = decide::error(&gaussian) * if is_signed { largest } else { *exact };
+                    assert!((quick - exact).abs() <= most, "{dtype} {sigma:?} {quick} {exact}");
+                }
+                // Of tiny numbers it would lose too much.
+                if largest >= 1.0 && exact.iter().any(|value| *value != exact[0]) {
+                    assert!(quick != exact, "{dtype} {sigma:?}: it was exact, and so not quick");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_smoothed_exactly() {
+    let extent = Extent { shape: [20, 5, 40], planar: false };
+    let gaussian = Gaussian::new([1.0; 3], 4.0, Boundary::Reflect);
+    for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38] {
+        let mut data = vec![2.5; extent.region().voxels()];
+        data[1234] = odd;
+        let input: AnyVolume = Volume::new(extent.region(), data).into();
+        let exact = gaussian.apply(input.clone(), extent.region(), extent);
+        let quick = streamed(&gaussian, input, extent.region(), extent, Asked::Side(Cut::Above(2.5)));
+        assert_eq!(quick.to_le_bytes(), exact.to_le_bytes(), "{odd}");
+    }
+}
+
+#[test]
+fn levels_decide_the_same() {
+    let extent = Extent { shape: [20, 9, 70], planar: false };
+    let gaussian = Gaussian::new([1.0, 0.6, 2.0], 4.0, Boundary::Mirror);
+    for dtype in Dtype::ALL {
+        for asked in [Asked::Side(Cut::Above(40.0)), Asked::Integer] {
+            let input = random_volume(dtype, extent.region(), 9);
+            let quick = || decided(streamed(&gaussian, input.clone(), extent.region(), extent, asked), asked);
+            assert_eq!(quick().to_le_bytes(), on_each_level(|| quick().to_le_bytes()), "{dtype}");
+        }
+    }
 }

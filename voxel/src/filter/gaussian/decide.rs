@@ -1,0 +1,282 @@
+//! Smoothing that needs not be exact, because only a decision is wanted: on which side of a number a voxel lies, or which
+//! integer is next to it.
+//!
+//! Sums of 32-bit floats take half the time of those of 64-bit ones, and are as sure wherever they lie farther from the
+//! numbers that decide than they can be wrong. The few voxels that lie nearer are smoothed again, exactly: what comes of
+//! the decision is the same, voxel by voxel. Where these would be many, all are smoothed exactly. (The idea is that of the
+//! filters of exact geometry: Shewchuk 1997, Adaptive Precision Floating-Point Arithmetic.)
+
+use super::sums::{Doubles, Lanes, Singles};
+use super::{Asked, Buffers, Gaussian, Pass, Sizes};
+use crate::simd::vectorised;
+use crate::threshold::Cut;
+use crate::{Dtype, Element, Region, Volume};
+
+/// Half the distance from 1 to the next f32: the most that rounding changes a number, as a part of it.
+const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
+
+/// The range that no product of a value and weights may leave: beyond it f32 loses digits.
+const RANGE: std::ops::Range<f64> = 1e-34..1e34;
+
+/// Voxels whose sums are formed again cost about this beside the sums themselves, in weights.
+const OVERHEAD_OF_ONE: usize = 2000;
+
+/// What values there are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Spread {
+    /// The least magnitude beside 0, the largest for none.
+    least: f32,
+    /// The largest magnitude; infinite or NaN where one of them is.
+    largest: f32,
+    /// Whether one of them may be negative.
+    is_signed: bool,
+}
+
+impl Spread {
+    /// That of no values.
+    pub(super) const NONE: Self = Self { least: f32::MAX, largest: 0.0, is_signed: false };
+
+    /// That of all voxels of a volume, or more.
+    pub(super) fn of<S: Element>(volume: &Volume<S>) -> Self {
+        match S::DTYPE {
+            Dtype::Bool => Self { least: 1.0, largest: 1.0, is_signed: false },
+            Dtype::U8 => Self { least: 1.0, largest: 255.0, is_signed: false },
+            _ => {
+                let mut bits = [u32::MAX, 0, 0];
+                add_bits(&volume.data, &mut bits);
+                let [less_one, largest, signs] = bits;
+                let least = less_one.checked_add(1).map_or(f32::MAX, f32::from_bits);
+                Self { least, largest: f32::from_bits(largest), is_signed: signs >> 31 == 1 }
+            }
+        }
+    }
+
+    /// That of both.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            least: self.least.min(other.least),
+            // NaN is larger than any number.
+            largest: f32::from_bits(self.largest.to_bits().max(other.largest.to_bits())),
+            is_signed: self.is_signed || other.is_signed,
+        }
+    }
+}
+
+vectorised! {
+    /// The least magnitude but 0, less one, the largest, and all signs, as bits: those of magnitudes are in their order.
+    fn add_bits<S: Element>(values: &[S], bits: &mut [u32; 3]) {
+        let [mut least, mut largest, mut signs] = *bits;
+        for value in values {
+            let value = (value.to_f64() as f32).to_bits();
+            let magnitude = value & !(1 << 31);
+            // One less than 0 is more than any other.
+            least = least.min(magnitude.wrapping_sub(1));
+            largest = largest.max(magnitude);
+            signs |= value;
+        }
+        *bits = [least, largest, signs];
+    }
+
+    /// Whether one of the values lies so near to a number that it may be on its other side.
+    fn any_near(values: &[f32], number: f32, doubt: Doubt, found: &mut bool) {
+        let mut near = 0;
+        for value in values {
+            near |= u32::from((value - number).abs() <= doubt.of(*value));
+        }
+        *found |= near != 0;
+    }
+
+    /// Whether one of the values lies so near to the middle between two integers that it may be on its other side.
+    fn any_between(values: &[f32], doubt: Doubt, found: &mut bool) {
+        let mut near = 0;
+        for value in values {
+            near |= u32::from(is_between(*value, doubt));
+        }
+        *found |= near != 0;
+    }
+}
+
+/// Whether a value may be on the other side of the middle between two integers; true of all that have no fraction left.
+#[inline(always)]
+fn is_between(value: f32, doubt: Doubt) -> bool {
+    // Where numbers lie 1 apart, adding rounds.
+    const APART_BY_ONE: f32 = 1.5 * (1 << 23) as f32;
+    let integer = value + APART_BY_ONE - APART_BY_ONE;
+    (value - integer).abs() >= 0.5 - doubt.of(value)
+}
+
+/// How far a value may be from the exact one.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    /// So much,
+    absolute: f32,
+    /// and this part of it.
+    relative: f32,
+}
+
+impl Doubt {
+    #[inline(always)]
+    fn of(self, value: f32) -> f32 {
+        self.absolute + self.relative * value.abs()
+    }
+}
+
+/// Smooths quickly where that decides.
+pub(super) struct Quick<F> {
+    asked: Asked,
+    taps: [Vec<f32>; 3],
+    /// The most a value is wrong, as a part of the weighted mean of magnitudes.
+    error: f64,
+    /// The least product of a weight of each axis.
+    least_weight: f64,
+    buffers: Buffers<Singles, F>,
+    again: Buffers<Doubles, F>,
+    /// What smoothing one voxel again costs, in voxels that are smoothed exactly among others.
+    cost_of_one: f64,
+    is_given_up: bool,
+}
+
+impl<F: Element> Quick<F> {
+    /// `None` where it is never worth it.
+    pub(super) fn new(asked: Asked, pass: &Pass) -> Option<Self> {
+        if F::DTYPE != Dtype::F32 || asked == Asked::Values {
+            return None;
+        }
+        let gaussian = pass.gaussian;
+        let radius = gaussian.halo();
+        let across = (2 * radius[2] + 1).next_multiple_of(Doubles::COUNT);
+        let sums = (2 * radius[1] + 1) * across * (radius[0] + 2) + across * (radius[1] + 2);
+        let among_others: usize = radius.iter().map(|radius| radius + 2).sum();
+        Some(Self {
+            asked,
+            taps: [0, 1, 2].map(|axis| gaussian.taps[axis].iter().map(|weight| *weight as f32).collect()),
+            error: error(gaussian),
+            least_weight: gaussian.taps.iter().filter_map(|taps| taps.first()).product(),
+            buffers: Buffers::new(&Sizes::new::<Singles>(gaussian, pass.needed, pass.out)),
+            again: Buffers::new(&Sizes::new::<Doubles>(gaussian, around_one(gaussian), Region::whole([1; 3]))),
+            cost_of_one: (sums + OVERHEAD_OF_ONE) as f64 / among_others as f64,
+            is_given_up: false,
+        })
+    }
+}
+
+impl Quick<f32> {
+    /// Bytes of its buffers.
+    pub(super) fn bytes(gaussian: &Gaussian, needed: Region, out: Region) -> usize {
+        let again = Sizes::new::<Doubles>(gaussian, around_one(gaussian), Region::whole([1; 3]));
+        let once = Sizes::new::<Singles>(gaussian, needed, out);
+        once.bytes::<Singles>(Dtype::F32) + again.bytes::<Doubles>(Dtype::F32)
+    }
+}
+
+impl<F: Element> Quick<F> {
+    /// Smooths the planes of `part`, if that decides all of its voxels; else `to` holds nothing of use. `row` gives a row of
+    /// the input from an x on, and `spread` is of all that is read.
+    pub(super) fn slab<'r, S: Element>(
+        &mut self,
+        pass: &Pass,
+        part: Region,
+        row: impl Fn(usize, usize, usize) -> &'r [S],
+        spread: Spread,
+        to: &mut [F],
+    ) -> bool {
+        if self.is_given_up {
+            return false;
+        }
+        let Some(doubt) = self.doubt(spread) else { return false };
+        let width = pass.needed.shape()[2];
+        let needed = |z, y| &row(z, y, pass.needed.start[2])[..width];
+        pass.slab(part.start[0]..part.end[0], needed, &self.taps, &mut self.buffers, to);
+
+        let affordable = (part.voxels() as f64 / self.cost_of_one) as usize;
+        let Some(undecided) = self.undecided(to, spread, doubt, affordable) else {
+            self.is_given_up = true;
+            return false;
+        };
+        let within = part.shape();
+        for i in undecided {
+            let at = [i / (within[1] * within[2]), i / within[2] % within[1], i % within[2]];
+            let out = Region::new(std::array::from_fn(|axis| part.start[axis] + at[axis]), [1; 3]);
+            let one = Pass { needed: out.grown(pass.gaussian.halo(), pass.extent.shape), out, ..*pass };
+            let width = one.needed.shape()[2];
+            let needed = |z, y| &row(z, y, one.needed.start[2])[..width];
+            let voxel = std::slice::from_mut(&mut to[i]);
+            one.slab(out.start[0]..out.end[0], needed, &pass.gaussian.taps, &mut self.again, voxel);
+        }
+        true
+    }
+
+    /// How far a value may be from the exact one, where values are such that this can be said, and it may help.
+    fn doubt(&self, spread: Spread) -> Option<Doubt> {
+        let products = f64::from(spread.least) * self.least_weight..f64::from(spread.largest);
+        if spread.largest.is_nan() || products.start < RANGE.start || products.end > RANGE.end {
+            return None;
+        }
+        let doubt = match spread.is_signed {
+            true => Doubt { absolute: self.error as f32 * spread.largest, relative: 0.0 },
+            // A mean of what is not negative is wrong by a part of itself.
+            false => Doubt { absolute: 0.0, relative: self.error as f32 },
+        };
+        // Of values that lie anywhere between two integers, so many lie near to the middle.
+        let often = 2.0 * f64::from(doubt.of(spread.largest / 2.0)) * self.cost_of_one;
+        (self.asked != Asked::Integer || often < 0.5).then_some(doubt)
+    }
+
+    /// The numbers that decide: those that a value may be equal to; NaN, which is near to nothing, for others.
+    fn numbers(&self, spread: Spread) -> [f32; 2] {
+        let Asked::Side(cut) = self.asked else { return [f32::NAN; 2] };
+        let numbers = match cut {
+            Cut::Above(number) | Cut::Below(number) => [number, f64::NAN],
+            Cut::Between(low, high) => [low, high],
+        };
+        // A mean of what is not negative is 0 where all of it is, of which f32 is sure.
+        numbers.map(|number| if number <= 0.0 && !spread.is_signed { f32::NAN } else { number as f32 })
+    }
+
+    /// Where values are that decide nothing; `None` when there are more than so many.
+    fn undecided(&self, values: &[F], spread: Spread, doubt: Doubt, count_max: usize) -> Option<Vec<usize>> {
+        const PIECE: usize = 1024;
+        let (numbers, rounds) = (self.numbers(spread), self.asked == Asked::Integer);
+        let is_near = |value: f32| {
+            let is_there = |number: f32| (value - number).abs() <= doubt.of(value);
+            rounds && is_between(value, doubt) || numbers.into_iter().any(is_there)
+        };
+        let mut found = Vec::new();
+        let mut piece = [0.0; PIECE];
+        for (i, from) in values.chunks(PIECE).enumerate() {
+            let piece = &mut piece[..from.len()];
+            for (to, from) in piece.iter_mut().zip(from) {
+                *to = from.to_f64() as f32;
+            }
+            let mut any = false;
+            if rounds {
+                any_between(piece, doubt, &mut any);
+            }
+            for number in numbers.into_iter().filter(|number| !number.is_nan()) {
+                any_near(piece, number, doubt, &mut any);
+            }
+            if any {
+                found.extend((0..piece.len()).filter(|k| is_near(piece[*k])).map(|k| i * PIECE + k));
+            }
+            if found.len() > count_max {
+                return None;
+            }
+        }
+        Some(found)
+    }
+}
+
+/// The most that a value can be wrong, and be rounded differently from the exact one, as a part of the mean of magnitudes.
+///
+/// A term of a sum is rounded as a voxel, as a pair, as a weight and as their product, and with every pair that is added
+/// after it; and the exact sum is rounded once. What numbers that decide lose as f32 is counted, too, and what all that
+/// loses by its own rounding.
+pub(super) fn error(gaussian: &Gaussian) -> f64 {
+    let roundings: usize = gaussian.halo().iter().filter(|radius| **radius > 0).map(|radius| radius + 4).sum();
+    (roundings + 1 + 2) as f64 * ROUNDING * 1.01
+}
+
+/// What is read for one voxel, wherever it lies.
+fn around_one(gaussian: &Gaussian) -> Region {
+    Region::whole(gaussian.halo().map(|radius| 2 * radius + 1))
+}
