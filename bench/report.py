@@ -16,10 +16,10 @@ def least(taken: list[Taken]) -> Taken:
     return Taken(**{name: max(values) if name == "peak_mb" else min(values) for name, values in columns.items()})
 
 
-def write(rows: list[dict], machine: dict, path: Path) -> None:
-    """Writes `path`.json and `path`.md, and prints the latter."""
+def write(rows: list[dict], tables: list[str], machine: dict, path: Path) -> None:
+    """Writes `path`.json, from rows, and `path`.md, from the lines of tables, and prints the latter."""
     path.with_suffix(".json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-    text = "\n".join([told(machine), "", *table(rows), *scaling(rows)]) + "\n"
+    text = "\n".join([told(machine), "", *tables]) + "\n"
     path.with_suffix(".md").write_text(text)
     print(text, end="")
 
@@ -29,6 +29,27 @@ def told(machine: dict) -> str:
         f"{machine['voxmill']} on {machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, "
         f"Linux {machine['kernel']}"
     )
+
+
+def workers(rows: list[dict]) -> list[str]:
+    """A line for each row: how many times one worker's rate several have, and as many programs of one worker each."""
+    lines = [
+        "| case | voxels | one worker, s | threads | s | times faster | as many programs, s | times one's rate |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        one, several, programs = row["one_s"], row["several_s"], row["programs_s"]
+        shape = "×".join(map(str, row["shape"]))
+        lines.append(
+            f"| {row['case']} | {shape} | {one:.2f} | {row['workers']} | {several:.2f} | {one / several:.2f} | "
+            f"{programs:.2f} | {row['workers'] * one / programs:.2f} |"
+        )
+    return lines
+
+
+def programs(rows: list[dict]) -> list[str]:
+    """What each program took, and what more threads brought it."""
+    return [*table(rows), *scaling(rows)]
 
 
 def table(rows: list[dict]) -> list[str]:

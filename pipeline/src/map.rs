@@ -128,7 +128,8 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
                 apply(plan, op, ops.start + i, image, out, mask.as_ref(), &state)
             };
             let regions = &regions[ops.start - pass.from..=ops.end - pass.from];
-            together::apply(&plan.ops[ops.clone()], voxels, regions, plan.extent, &each)
+            let chosen = |i: usize| state.thresholds.get(&(ops.start + i)).copied();
+            together::apply(&plan.ops[ops.clone()], voxels, regions, plan.extent, &each, &chosen)
         });
         number = ops.end;
     }

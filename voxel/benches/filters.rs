@@ -9,7 +9,7 @@
 
 use std::hint::black_box;
 use std::time::Duration;
-use voxel::filter::{Boundary, Clip, End, Extreme, Gaussian, Mean, Median, Rescale, cast};
+use voxel::filter::{Boundary, Clip, End, Extreme, Gaussian, Input, Mean, Median, Rescale, cast};
 use voxel::morphology::{Footprint, Outside, erode};
 use voxel::threshold::{Cut, Threshold, threshold};
 use voxel::{AnyVolume, Dtype, Element, Extent, Region, Volume, with_dtype};
@@ -39,6 +39,19 @@ fn kernels() -> Vec<(&'static str, [usize; 3], &'static [Dtype], Kernel)> {
         let filter = Gaussian::new(sigma, 4.0, Boundary::Reflect);
         all.push((name, filter.halo(), USUAL, Box::new(move |v, out, extent| filter.apply(v, out, extent))));
     }
+    let filter = Gaussian::new([3.0, 6.0, 6.0], 4.0, Boundary::Reflect);
+    let halo = filter.halo();
+    let cut = move |v, out, extent| {
+        let above = Threshold { cut: Cut::Above(130.0), invert: false };
+        let mut all = AnyVolume::without_planes(Dtype::Bool, out);
+        let mut take = |planes: AnyVolume| {
+            let part = planes.region();
+            all.add_planes(&threshold(planes, part, &above));
+        };
+        filter.stream(Input::Whole(v), out, extent, Some(above.cut), &mut take);
+        all
+    };
+    all.push(("gaussian 3 6 6, cut", halo, USUAL, Box::new(cut)));
     for (name, size) in [
         ("median 3 3 3", [3; 3]),
         ("median 5 5 5", [5; 3]),
@@ -143,7 +156,7 @@ fn main() {
     let out = Region::new([MARGIN; 3], [SIDE; 3]);
     for (name, halo, dtypes, kernel) in kernels() {
         for dtype in dtypes {
-            let line = format!("{name:<16} {:<8}", dtype.name());
+            let line = format!("{name:<20} {:<8}", dtype.name());
             if !words.iter().all(|word| line.contains(word.as_str())) {
                 continue;
             }

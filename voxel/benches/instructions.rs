@@ -8,7 +8,7 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use voxel::filter::{Boundary, Gaussian, Median};
+use voxel::filter::{Boundary, Gaussian, Input, Median};
 use voxel::histogram::Tally;
 use voxel::label::{Connectivity, label};
 use voxel::morphology::{Footprint, Outside, erode};
@@ -29,11 +29,17 @@ const EXTENT: Extent = Extent { shape: [SIDE + 2 * MARGIN; 3], planar: false };
 /// A kernel by its name, ready to be run.
 type Kernel = (&'static str, fn() -> Box<dyn FnOnce()>);
 
-const KERNELS: [Kernel; 16] = [
+const KERNELS: [Kernel; 17] = [
     ("gaussian9-u8", || gaussian(1.0, Dtype::U8)),
     ("gaussian9-f32", || gaussian(1.0, Dtype::F32)),
     ("gaussian49-u8", || gaussian(6.0, Dtype::U8)),
     ("gaussian49-f32", || gaussian(6.0, Dtype::F32)),
+    ("gaussian49-u8-above", || {
+        let filter = Gaussian::new([6.0; 3], 4.0, Boundary::Reflect);
+        let input = Input::Whole(grown(filter.halo()[0]));
+        let cut = Some(Cut::Above(120.5));
+        ready(move || filter.stream(input, block(), EXTENT, cut, &mut |planes| drop(black_box(planes))))
+    }),
     ("median3-u8", || median(3)),
     ("median5-u8", || median(5)),
     ("threshold-u8", || {

@@ -22,7 +22,7 @@ pub use boundary::Boundary;
 pub use cast::{cast, cast_peak_bytes};
 pub use clip::Clip;
 pub use extreme::{End, Extreme};
-pub use gaussian::{Asked, Gaussian, Input, slabs};
+pub use gaussian::{Gaussian, Input, slabs};
 pub use mean::Mean;
 pub use median::Median;
 pub use rescale::Rescale;

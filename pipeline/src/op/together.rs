@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use voxel::filter::{self, Asked, Gaussian};
+use voxel::filter::{self, Gaussian};
 use voxel::{AnyVolume, Dtype, Extent, Region};
 
-use super::{Cut, Op, dtypes};
+use super::{Op, dtypes};
 
 impl Op {
     /// Whether a voxel of the result depends on that voxel alone.
@@ -49,28 +49,21 @@ fn parts(ops: &[Op]) -> (&[Op], Option<&Gaussian>, &[Op]) {
     }
 }
 
-/// What an op wants to know of the voxels that it is given.
-fn asked(op: Option<&Op>) -> Asked {
-    match op {
-        Some(Op::Threshold(Cut::Fixed(threshold))) => Asked::Side(threshold.cut),
-        Some(Op::Cast { dtype }) if dtype.is_integer() => Asked::Integer,
-        _ => Asked::Values,
-    }
-}
-
 /// Runs one or several [`together`], slab by slab where that takes less memory. `regions` are those of `input` and of what
-/// each op gives; `each` runs the op with this place among them by itself.
+/// each op gives; `each` runs the op with this place among them by itself, and `chosen` is its threshold where that was
+/// chosen.
 pub(crate) fn apply(
     ops: &[Op],
     input: AnyVolume,
     regions: &[Region],
     extent: Extent,
     each: &dyn Fn(usize, AnyVolume, Region) -> AnyVolume,
+    chosen: &dyn Fn(usize) -> Option<f64>,
 ) -> AnyVolume {
     if !saves_memory(ops, input.dtype(), regions, extent) {
         return (0..ops.len()).fold(input, |image, i| each(i, image, regions[i + 1]));
     }
-    through_slabs(ops, input, regions, extent, each)
+    through_slabs(ops, input, regions, extent, each, chosen)
 }
 
 fn through_slabs(
@@ -79,6 +72,7 @@ fn through_slabs(
     regions: &[Region],
     extent: Extent,
     each: &dyn Fn(usize, AnyVolume, Region) -> AnyVolume,
+    chosen: &dyn Fn(usize) -> Option<f64>,
 ) -> AnyVolume {
     let out = regions[ops.len()];
     let (before, gaussian, after) = parts(ops);
@@ -94,18 +88,23 @@ fn through_slabs(
         }
         return result;
     };
-    let mut take = |slab| result.add_planes(&through(before.len() + 1, after.len(), slab));
+    let next = before.len() + 1;
+    let cut = match after.first() {
+        Some(Op::Threshold(cut)) => Some(cut.resolve(chosen(next)).cut),
+        _ => None,
+    };
+    let mut take = |slab| result.add_planes(&through(next, after.len(), slab));
     if before.is_empty() {
-        gaussian.stream(filter::Input::Whole(input), out, extent, asked(after.first()), &mut take);
+        gaussian.stream(filter::Input::Whole(input), out, extent, cut, &mut take);
     } else {
         let needed = regions[before.len()];
-        let mut next = |planes: Range<usize>| {
+        let mut made = |planes: Range<usize>| {
             let (mut start, mut end) = (needed.start, needed.end);
             (start[0], end[0]) = (planes.start, planes.end);
             through(0, before.len(), input.cropped(Region { start, end }))
         };
-        let smoothed = filter::Input::ToCome(types[before.len()], &mut next);
-        gaussian.stream(smoothed, out, extent, asked(after.first()), &mut take);
+        let smoothed = filter::Input::ToCome(types[before.len()], &mut made);
+        gaussian.stream(smoothed, out, extent, cut, &mut take);
     }
     result
 }
@@ -190,6 +189,8 @@ mod tests {
                 "rescale divide=255 invert=true | gaussian sigma=2,1,1 | threshold above=0.5",
                 "rescale divide=3 | clip low=5 high=70 | gaussian sigma=0,2,1 | cast dtype=uint16 | clip low=9 high=60",
                 "gaussian sigma=1.5 | cast dtype=uint8",
+                "gaussian sigma=1 | threshold above=120 invert=true",
+                "clip low=90 high=100 | gaussian sigma=0.7 | threshold between=95,95.5 | cast dtype=uint8",
                 "gaussian sigma=0 | cast dtype=uint8",
                 "rescale add=1 | gaussian sigma=0",
                 "gaussian sigma=4,0,0 truncate=6 mode=constant value=3 | clip low=0 high=100",
@@ -210,9 +211,11 @@ mod tests {
                         let each = |i: usize, image, out| ops[i].apply(image, out, extent, None);
                         let input = wild(dtype, regions[0]);
                         let expected = (0..ops.len()).fold(input.clone(), |image, i| each(i, image, regions[i + 1]));
-                        let slabs = through_slabs(&ops, input.clone(), &regions, extent, &each);
+                        let chosen = |_| None;
+                        let slabs = through_slabs(&ops, input.clone(), &regions, extent, &each, &chosen);
                         assert_eq!(slabs, expected, "{text} {dtype} {shape:?}");
-                        assert_eq!(apply(&ops, input, &regions, extent, &each), expected, "{text} {dtype} {shape:?}");
+                        let together = apply(&ops, input, &regions, extent, &each, &chosen);
+                        assert_eq!(together, expected, "{text} {dtype} {shape:?}");
                     }
                 }
             }

@@ -62,7 +62,7 @@ impl Gaussian {
                 return F::wrap(super::cast::converted(input, out));
             }
             let mut smooth = Volume::<F>::zeros(out);
-            gaussian.smooth(Planes::all(input), out, extent, Asked::Values, Target::Whole(&mut smooth.data));
+            gaussian.smooth(Planes::all(input), out, extent, None, Target::Whole(&mut smooth.data));
             F::wrap(smooth)
         }
         match input {
@@ -72,29 +72,29 @@ impl Gaussian {
     }
 
     /// Smooths as [`Gaussian::apply`] does, where the result need never be whole, nor the input. `take` gets the planes of
-    /// `out`, a few at a time and in order; their values answer what is `asked` as those of [`Gaussian::apply`] do, and are
-    /// equal to them where all values are asked for.
+    /// `out`, a few at a time and in order. Where they are only to be compared, with the numbers of a `cut`, it may be that
+    /// nothing else is true of them: a value is on the side on which that of [`Gaussian::apply`] is, and near to it.
     ///
     /// # Panics
     /// When planes come that are of another type than was said.
-    pub fn stream(&self, input: Input, out: Region, extent: Extent, asked: Asked, take: &mut dyn FnMut(AnyVolume)) {
+    pub fn stream(&self, input: Input, out: Region, extent: Extent, cut: Option<Cut>, take: &mut dyn FnMut(AnyVolume)) {
         fn whole<S: Element, F: AnyElement>(
             gaussian: &Gaussian,
             input: Volume<S>,
             out: Region,
             extent: Extent,
-            asked: Asked,
+            cut: Option<Cut>,
             take: &mut dyn FnMut(AnyVolume),
         ) {
             let mut take = |planes| take(F::wrap(planes));
-            gaussian.smooth(Planes::all(input), out, extent, asked, Target::Passed(&mut take));
+            gaussian.smooth(Planes::all(input), out, extent, cut, Target::Passed(&mut take));
         }
         fn to_come<S: AnyElement, F: AnyElement>(
             gaussian: &Gaussian,
             next: &mut dyn FnMut(Range<usize>) -> AnyVolume,
             out: Region,
             extent: Extent,
-            asked: Asked,
+            cut: Option<Cut>,
             take: &mut dyn FnMut(AnyVolume),
         ) {
             let mut next = |planes| match S::take(next(planes)) {
@@ -102,7 +102,7 @@ impl Gaussian {
                 None => panic!("planes of {} were to come", S::DTYPE),
             };
             let mut take = |planes| take(F::wrap(planes));
-            gaussian.smooth(Planes::to_come(&mut next), out, extent, asked, Target::Passed(&mut take));
+            gaussian.smooth(Planes::to_come(&mut next), out, extent, cut, Target::Passed(&mut take));
         }
         match input {
             input if self.halo() == [0; 3] => {
@@ -110,11 +110,11 @@ impl Gaussian {
                 let mut input = input;
                 slabs(out).for_each(|part| take(super::cast(input.planes(part), part, averaged)));
             }
-            Input::Whole(AnyVolume::F64(v)) => whole::<f64, f64>(self, v, out, extent, asked, take),
-            Input::Whole(input) => with_volume!(input, v => whole::<_, f32>(self, v, out, extent, asked, take)),
-            Input::ToCome(Dtype::F64, next) => to_come::<f64, f64>(self, next, out, extent, asked, take),
+            Input::Whole(AnyVolume::F64(v)) => whole::<f64, f64>(self, v, out, extent, cut, take),
+            Input::Whole(input) => with_volume!(input, v => whole::<_, f32>(self, v, out, extent, cut, take)),
+            Input::ToCome(Dtype::F64, next) => to_come::<f64, f64>(self, next, out, extent, cut, take),
             Input::ToCome(dtype, next) => {
-                with_dtype!(dtype, S => to_come::<S, f32>(self, next, out, extent, asked, take))
+                with_dtype!(dtype, S => to_come::<S, f32>(self, next, out, extent, cut, take))
             }
         }
     }
@@ -157,14 +157,14 @@ impl Gaussian {
         mut from: Planes<S>,
         out: Region,
         extent: Extent,
-        asked: Asked,
+        cut: Option<Cut>,
         mut target: Target<F>,
     ) {
         let needed = out.grown(self.halo(), extent.shape);
         let width = needed.shape()[2];
         let pass = Pass { gaussian: self, needed, out, extent };
         let mut buffers = Buffers::<Doubles, F>::new(&Sizes::new::<Doubles>(self, needed, out));
-        let mut quick = Quick::new(asked, &pass);
+        let mut quick = cut.filter(|_| F::DTYPE == Dtype::F32).map(|cut| Quick::new(cut, &pass));
         if quick.is_some() {
             from.look_at_values();
         }
@@ -186,17 +186,6 @@ impl Gaussian {
             });
         }
     }
-}
-
-/// What whoever takes smoothed voxels wants to know of each.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Asked {
-    /// Its value.
-    Values,
-    /// How it compares with a number, or two.
-    Side(Cut),
-    /// Which integer it is rounded to.
-    Integer,
 }
 
 /// What a Gaussian reads.

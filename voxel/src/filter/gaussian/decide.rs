@@ -1,13 +1,12 @@
-//! Smoothing that needs not be exact, because only a decision is wanted: on which side of a number a voxel lies, or which
-//! integer is next to it.
+//! Smoothing that need not be exact, because voxels are only to be compared with a number or two.
 //!
-//! Sums of 32-bit floats take half the time of those of 64-bit ones, and are as sure wherever they lie farther from the
-//! numbers that decide than they can be wrong. The few voxels that lie nearer are smoothed again, exactly: what comes of
-//! the decision is the same, voxel by voxel. Where these would be many, all are smoothed exactly. (The idea is that of the
-//! filters of exact geometry: Shewchuk 1997, Adaptive Precision Floating-Point Arithmetic.)
+//! Sums of 32-bit floats take half the time of those of 64-bit ones, and are as good wherever they lie farther from the
+//! numbers than they can be wrong. The few voxels that lie nearer are smoothed again, exactly: what comes of the comparison
+//! is the same, voxel by voxel. Where these would be many, all are smoothed exactly. (The idea is that of the filters of
+//! exact geometry: Shewchuk 1997, Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric Predicates.)
 
 use super::sums::{Doubles, Lanes, Singles};
-use super::{Asked, Buffers, Gaussian, Pass, Sizes};
+use super::{Buffers, Gaussian, Pass, Sizes};
 use crate::simd::vectorised;
 use crate::threshold::Cut;
 use crate::{Dtype, Element, Region, Volume};
@@ -15,11 +14,14 @@ use crate::{Dtype, Element, Region, Volume};
 /// Half the distance from 1 to the next f32: the most that rounding changes a number, as a part of it.
 const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
 
-/// The range that no product of a value and weights may leave: beyond it f32 loses digits.
+/// What weights, values and their products may be beside 0: beyond it f32 loses digits.
 const RANGE: std::ops::Range<f64> = 1e-34..1e34;
 
-/// Voxels whose sums are formed again cost about this beside the sums themselves, in weights.
-const OVERHEAD_OF_ONE: usize = 2000;
+/// What a row that is read again costs, far from what was read before it, in products of a weight.
+const COST_OF_ROW: usize = 150;
+
+/// The part of the time of exact sums that smoothing again may take: they take twice that of quick ones.
+const AGAIN_MAX: f64 = 0.25;
 
 /// What values there are.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,32 +79,21 @@ vectorised! {
         *bits = [least, largest, signs];
     }
 
-    /// Whether one of the values lies so near to a number that it may be on its other side.
-    fn any_near(values: &[f32], number: f32, doubt: Doubt, found: &mut bool) {
+    /// Whether one of the values lies near to one of the numbers.
+    fn any_near(values: &[f32], numbers: [f32; 2], doubt: Doubt, found: &mut bool) {
         let mut near = 0;
         for value in values {
-            near |= u32::from((value - number).abs() <= doubt.of(*value));
+            near |= u32::from(is_near(*value, numbers, doubt));
         }
-        *found |= near != 0;
-    }
-
-    /// Whether one of the values lies so near to the middle between two integers that it may be on its other side.
-    fn any_between(values: &[f32], doubt: Doubt, found: &mut bool) {
-        let mut near = 0;
-        for value in values {
-            near |= u32::from(is_between(*value, doubt));
-        }
-        *found |= near != 0;
+        *found = near != 0;
     }
 }
 
-/// Whether a value may be on the other side of the middle between two integers; true of all that have no fraction left.
+/// Whether a value lies so near to one of the numbers that the exact one may be on its other side.
 #[inline(always)]
-fn is_between(value: f32, doubt: Doubt) -> bool {
-    // Where numbers lie 1 apart, adding rounds.
-    const APART_BY_ONE: f32 = 1.5 * (1 << 23) as f32;
-    let integer = value + APART_BY_ONE - APART_BY_ONE;
-    (value - integer).abs() >= 0.5 - doubt.of(value)
+fn is_near(value: f32, numbers: [f32; 2], doubt: Doubt) -> bool {
+    let doubt = doubt.absolute + doubt.relative * value.abs();
+    ((value - numbers[0]).abs() <= doubt) | ((value - numbers[1]).abs() <= doubt)
 }
 
 /// How far a value may be from the exact one.
@@ -114,16 +105,10 @@ struct Doubt {
     relative: f32,
 }
 
-impl Doubt {
-    #[inline(always)]
-    fn of(self, value: f32) -> f32 {
-        self.absolute + self.relative * value.abs()
-    }
-}
-
 /// Smooths quickly where that decides.
 pub(super) struct Quick<F> {
-    asked: Asked,
+    /// What values are compared with.
+    numbers: [f64; 2],
     taps: [Vec<f32>; 3],
     /// The most a value is wrong, as a part of the weighted mean of magnitudes.
     error: f64,
@@ -137,26 +122,27 @@ pub(super) struct Quick<F> {
 }
 
 impl<F: Element> Quick<F> {
-    /// `None` where it is never worth it.
-    pub(super) fn new(asked: Asked, pass: &Pass) -> Option<Self> {
-        if F::DTYPE != Dtype::F32 || asked == Asked::Values {
-            return None;
-        }
+    /// For values that are only to be compared.
+    pub(super) fn new(cut: Cut, pass: &Pass) -> Self {
         let gaussian = pass.gaussian;
         let radius = gaussian.halo();
+        let rows = (2 * radius[0] + 1) * (2 * radius[1] + 1);
         let across = (2 * radius[2] + 1).next_multiple_of(Doubles::COUNT);
-        let sums = (2 * radius[1] + 1) * across * (radius[0] + 2) + across * (radius[1] + 2);
-        let among_others: usize = radius.iter().map(|radius| radius + 2).sum();
-        Some(Self {
-            asked,
+        let sums = (2 * radius[1] + 1) * across * (radius[0] + 1) + across * (radius[1] + 1);
+        let among_others: usize = radius.iter().map(|radius| radius + 1).sum();
+        Self {
+            numbers: match cut {
+                Cut::Above(number) | Cut::Below(number) => [number; 2],
+                Cut::Between(low, high) => [low, high],
+            },
             taps: [0, 1, 2].map(|axis| gaussian.taps[axis].iter().map(|weight| *weight as f32).collect()),
             error: error(gaussian),
             least_weight: gaussian.taps.iter().filter_map(|taps| taps.first()).product(),
             buffers: Buffers::new(&Sizes::new::<Singles>(gaussian, pass.needed, pass.out)),
             again: Buffers::new(&Sizes::new::<Doubles>(gaussian, around_one(gaussian), Region::whole([1; 3]))),
-            cost_of_one: (sums + OVERHEAD_OF_ONE) as f64 / among_others as f64,
+            cost_of_one: (rows * COST_OF_ROW + sums) as f64 / among_others as f64,
             is_given_up: false,
-        })
+        }
     }
 }
 
@@ -188,7 +174,7 @@ impl<F: Element> Quick<F> {
         let needed = |z, y| &row(z, y, pass.needed.start[2])[..width];
         pass.slab(part.start[0]..part.end[0], needed, &self.taps, &mut self.buffers, to);
 
-        let affordable = (part.voxels() as f64 / self.cost_of_one) as usize;
+        let affordable = (part.voxels() as f64 * AGAIN_MAX / self.cost_of_one) as usize;
         let Some(undecided) = self.undecided(to, spread, doubt, affordable) else {
             self.is_given_up = true;
             return false;
@@ -206,41 +192,25 @@ impl<F: Element> Quick<F> {
         true
     }
 
-    /// How far a value may be from the exact one, where values are such that this can be said, and it may help.
+    /// How far a value may be from the exact one, where values are such that this can be said.
     fn doubt(&self, spread: Spread) -> Option<Doubt> {
-        let products = f64::from(spread.least) * self.least_weight..f64::from(spread.largest);
+        let products = f64::from(spread.least.min(1.0)) * self.least_weight..f64::from(spread.largest);
         if spread.largest.is_nan() || products.start < RANGE.start || products.end > RANGE.end {
             return None;
         }
-        let doubt = match spread.is_signed {
+        Some(match spread.is_signed {
             true => Doubt { absolute: self.error as f32 * spread.largest, relative: 0.0 },
             // A mean of what is not negative is wrong by a part of itself.
             false => Doubt { absolute: 0.0, relative: self.error as f32 },
-        };
-        // Of values that lie anywhere between two integers, so many lie near to the middle.
-        let often = 2.0 * f64::from(doubt.of(spread.largest / 2.0)) * self.cost_of_one;
-        (self.asked != Asked::Integer || often < 0.5).then_some(doubt)
-    }
-
-    /// The numbers that decide: those that a value may be equal to; NaN, which is near to nothing, for others.
-    fn numbers(&self, spread: Spread) -> [f32; 2] {
-        let Asked::Side(cut) = self.asked else { return [f32::NAN; 2] };
-        let numbers = match cut {
-            Cut::Above(number) | Cut::Below(number) => [number, f64::NAN],
-            Cut::Between(low, high) => [low, high],
-        };
-        // A mean of what is not negative is 0 where all of it is, of which f32 is sure.
-        numbers.map(|number| if number <= 0.0 && !spread.is_signed { f32::NAN } else { number as f32 })
+        })
     }
 
     /// Where values are that decide nothing; `None` when there are more than so many.
     fn undecided(&self, values: &[F], spread: Spread, doubt: Doubt, count_max: usize) -> Option<Vec<usize>> {
         const PIECE: usize = 1024;
-        let (numbers, rounds) = (self.numbers(spread), self.asked == Asked::Integer);
-        let is_near = |value: f32| {
-            let is_there = |number: f32| (value - number).abs() <= doubt.of(value);
-            rounds && is_between(value, doubt) || numbers.into_iter().any(is_there)
-        };
+        // A mean of what is not negative is 0 where all of it is, of which f32 is sure. Nothing is near to NaN.
+        let of_interest = |number: f64| spread.is_signed || number > 0.0;
+        let numbers = self.numbers.map(|number| if of_interest(number) { number as f32 } else { f32::NAN });
         let mut found = Vec::new();
         let mut piece = [0.0; PIECE];
         for (i, from) in values.chunks(PIECE).enumerate() {
@@ -249,14 +219,10 @@ impl<F: Element> Quick<F> {
                 *to = from.to_f64() as f32;
             }
             let mut any = false;
-            if rounds {
-                any_between(piece, doubt, &mut any);
-            }
-            for number in numbers.into_iter().filter(|number| !number.is_nan()) {
-                any_near(piece, number, doubt, &mut any);
-            }
+            any_near(piece, numbers, doubt, &mut any);
             if any {
-                found.extend((0..piece.len()).filter(|k| is_near(piece[*k])).map(|k| i * PIECE + k));
+                let near = (0..piece.len()).filter(|k| is_near(piece[*k], numbers, doubt));
+                found.extend(near.map(|k| i * PIECE + k));
             }
             if found.len() > count_max {
                 return None;
@@ -266,11 +232,11 @@ impl<F: Element> Quick<F> {
     }
 }
 
-/// The most that a value can be wrong, and be rounded differently from the exact one, as a part of the mean of magnitudes.
+/// The most that a value can be away from the exact one, as a part of the mean of magnitudes.
 ///
 /// A term of a sum is rounded as a voxel, as a pair, as a weight and as their product, and with every pair that is added
-/// after it; and the exact sum is rounded once. What numbers that decide lose as f32 is counted, too, and what all that
-/// loses by its own rounding.
+/// after it; and the exact sum is rounded once. What the numbers that are compared with lose as f32 is counted, too, and
+/// what these few operations lose themselves.
 pub(super) fn error(gaussian: &Gaussian) -> f64 {
     let roundings: usize = gaussian.halo().iter().filter(|radius| **radius > 0).map(|radius| radius + 4).sum();
     (roundings + 1 + 2) as f64 * ROUNDING * 1.01

@@ -157,20 +157,16 @@ fn kernels_are_scipys() {
 }
 
 /// What [`Gaussian::stream`] gives, put together.
-fn streamed(gaussian: &Gaussian, input: AnyVolume, out: Region, extent: Extent, asked: Asked) -> AnyVolume {
+fn streamed(gaussian: &Gaussian, input: AnyVolume, out: Region, extent: Extent, cut: Cut) -> AnyVolume {
     let mut all = AnyVolume::without_planes(input.dtype().averaged(), out);
-    gaussian.stream(Input::Whole(input), out, extent, asked, &mut |planes| all.add_planes(&planes));
+    gaussian.stream(Input::Whole(input), out, extent, Some(cut), &mut |planes| all.add_planes(&planes));
     all
 }
 
-/// What is decided of smoothed voxels.
-fn decided(smooth: AnyVolume, asked: Asked) -> AnyVolume {
+/// Which voxels pass.
+fn passed(smooth: AnyVolume, cut: Cut) -> AnyVolume {
     let out = smooth.region();
-    match asked {
-        Asked::Values => smooth,
-        Asked::Side(cut) => threshold(smooth, out, &Threshold { cut, invert: false }),
-        Asked::Integer => cast(smooth, out, Dtype::I32),
-    }
+    threshold(smooth, out, &Threshold { cut, invert: false })
 }
 
 /// Volumes of all kinds: noise, also from -100 on, nothing, a constant, and little but a few tiny numbers.
@@ -202,18 +198,17 @@ fn what_is_decided_quickly_is_what_the_exact_values_decide() {
                     let values = values(&exact);
                     // Numbers that voxels are equal to are the hardest to decide.
                     let (one, other) = (values[values.len() / 3], values[values.len() / 2]);
-                    for asked in [
-                        Asked::Side(Cut::Above(one)),
-                        Asked::Side(Cut::Below(other)),
-                        Asked::Side(Cut::Between(one, one)),
-                        Asked::Side(Cut::Above(0.0)),
-                        Asked::Side(Cut::Between(f64::NEG_INFINITY, f64::NAN)),
-                        Asked::Integer,
+                    for cut in [
+                        Cut::Above(one),
+                        Cut::Below(other),
+                        Cut::Between(one, one),
+                        Cut::Above(0.0),
+                        Cut::Between(f64::NEG_INFINITY, f64::NAN),
                     ] {
-                        let quick = streamed(&gaussian, input.clone(), extent.region(), extent, asked);
+                        let quick = streamed(&gaussian, input.clone(), extent.region(), extent, cut);
                         assert!(
-                            decided(quick, asked) == decided(exact.clone(), asked),
-                            "{dtype} {boundary:?} {sigma:?} {shape:?} {asked:?}"
+                            passed(quick, cut) == passed(exact.clone(), cut),
+                            "{dtype} {boundary:?} {sigma:?} {shape:?} {cut:?}"
                         );
                     }
                 }
@@ -227,14 +222,14 @@ fn quick_values_are_as_near_as_is_said() {
     let extent = Extent { shape: [20, 30, 70], planar: false };
     let out = extent.region();
     // On no side of it is anything.
-    let asked = Asked::Side(Cut::Above(1e30));
+    let cut = Cut::Above(1e30);
     for sigma in [[1.0; 3], [3.0, 6.0, 6.0], [0.0, 0.0, 9.0]] {
         let gaussian = Gaussian::new(sigma, 4.0, Boundary::Reflect);
         for dtype in [Dtype::U8, Dtype::U16, Dtype::I16, Dtype::F32] {
             for input in kinds(dtype, out) {
                 let pairs = |v: &AnyVolume| values(&gaussian.apply(v.clone(), out, extent));
                 let exact = pairs(&input);
-                let quick = values(&streamed(&gaussian, input.clone(), out, extent, asked));
+                let quick = values(&streamed(&gaussian, input.clone(), out, extent, cut));
                 let largest = values(&input).into_iter().fold(0.0, |a: f64, v| a.max(v.abs()));
                 let is_signed = values(&input).into_iter().any(|v| v < 0.0);
                 for (quick, exact) in quick.iter().zip(&exact) {
@@ -259,7 +254,7 @@ fn what_is_not_finite_is_smoothed_exactly() {
         data[1234] = odd;
         let input: AnyVolume = Volume::new(extent.region(), data).into();
         let exact = gaussian.apply(input.clone(), extent.region(), extent);
-        let quick = streamed(&gaussian, input, extent.region(), extent, Asked::Side(Cut::Above(2.5)));
+        let quick = streamed(&gaussian, input, extent.region(), extent, Cut::Above(2.5));
         assert_eq!(quick.to_le_bytes(), exact.to_le_bytes(), "{odd}");
     }
 }
@@ -269,10 +264,8 @@ fn levels_decide_the_same() {
     let extent = Extent { shape: [20, 9, 70], planar: false };
     let gaussian = Gaussian::new([1.0, 0.6, 2.0], 4.0, Boundary::Mirror);
     for dtype in Dtype::ALL {
-        for asked in [Asked::Side(Cut::Above(40.0)), Asked::Integer] {
-            let input = random_volume(dtype, extent.region(), 9);
-            let quick = || decided(streamed(&gaussian, input.clone(), extent.region(), extent, asked), asked);
-            assert_eq!(quick().to_le_bytes(), on_each_level(|| quick().to_le_bytes()), "{dtype}");
-        }
+        let (input, cut) = (random_volume(dtype, extent.region(), 9), Cut::Above(40.0));
+        let quick = || passed(streamed(&gaussian, input.clone(), extent.region(), extent, cut), cut);
+        assert_eq!(quick().to_le_bytes(), on_each_level(|| quick().to_le_bytes()), "{dtype}");
     }
 }
