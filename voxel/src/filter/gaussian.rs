@@ -163,7 +163,8 @@ impl Gaussian {
         let needed = out.grown(self.halo(), extent.shape);
         let width = needed.shape()[2];
         let pass = Pass { gaussian: self, needed, out, extent };
-        let mut buffers = Buffers::<Doubles, F>::new(&Sizes::new::<Doubles>(self, needed, out));
+        // Made when it comes to that.
+        let mut buffers = None;
         let mut quick = cut.filter(|_| F::DTYPE == Dtype::F32).map(|cut| Quick::new(cut, &pass));
         if quick.is_some() {
             from.look_at_values();
@@ -179,7 +180,9 @@ impl Gaussian {
                 if quick.as_mut().is_some_and(|quick| quick.slab(&pass, part, row, spread, to)) {
                     return;
                 }
-                pass.slab(planes, |z, y| &row(z, y, needed.start[2])[..width], &self.taps, &mut buffers, to);
+                let new = || Buffers::<Doubles, F>::new(&Sizes::new::<Doubles>(self, needed, out));
+                let buffers = buffers.get_or_insert_with(new);
+                pass.slab(planes, |z, y| &row(z, y, needed.start[2])[..width], &self.taps, buffers, to);
                 if S::DTYPE.is_float() {
                     equal_nans(to);
                 }
