@@ -87,7 +87,7 @@ impl Runs {
         for z in part.start[0]..part.end[0] {
             for y in part.start[1]..part.end[1] {
                 let runs = &self.runs[self.row_range(z - first_z, y - first_y)];
-                let runs = &runs[runs.partition_point(|run| run.end() <= start)..];
+                let runs = if start > 0 { &runs[runs.partition_point(|run| run.end() <= start)..] } else { runs };
                 if runs.is_empty() {
                     continue;
                 }

@@ -20,7 +20,7 @@ use decide::{Quick, Spread};
 use planes::{Planes, Target};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use sums::{Doubles, Lanes};
+use sums::{Doubles, Lanes, Singles};
 
 /// A Gaussian filter as a plan carries it: the kernels themselves, so that no worker's `exp` decides a result.
 ///
@@ -124,7 +124,7 @@ impl Gaussian {
         if self.halo() == [0; 3] {
             return super::cast_peak_bytes(dtype, dtype.averaged(), input, out);
         }
-        let temporary = Sizes::new::<Doubles>(self, self.needed(input, out), out).bytes::<Doubles>(dtype.averaged());
+        let temporary = Sizes::new(self, self.needed(input, out), out).bytes(dtype.averaged());
         input.voxels() * dtype.size() + out.voxels() * dtype.averaged().size() + temporary
     }
 
@@ -136,8 +136,8 @@ impl Gaussian {
         let depth = SLAB.min(out.shape()[0]);
         // Those under the windows, and beside them some that came together with them.
         let held = if is_whole { 0 } else { (depth + 2 * self.halo()[0] + 2 * SLAB).min(input.shape()[0]) };
-        let exact = Sizes::new::<Doubles>(self, input, out).bytes::<Doubles>(dtype.averaged());
-        let temporary = exact + Quick::bytes(self, input, out);
+        let sizes = Sizes::new(self, input, out);
+        let temporary = sizes.bytes(dtype.averaged()) + sizes.column_bytes::<Singles>();
         held * plane(input) * dtype.size() + depth * plane(out) * dtype.averaged().size() + temporary
     }
 
@@ -163,9 +163,10 @@ impl Gaussian {
         let needed = out.grown(self.halo(), extent.shape);
         let width = needed.shape()[2];
         let pass = Pass { gaussian: self, needed, out, extent };
-        // Made when it comes to that.
-        let mut buffers = None;
-        let mut quick = cut.filter(|_| F::DTYPE == Dtype::F32).map(|cut| Quick::new(cut, &pass));
+        let sizes = Sizes::new(self, needed, out);
+        let mut sums = Sums::new(&sizes);
+        let mut columns = Columns::<Doubles>::new(&sizes);
+        let mut quick = cut.filter(|_| F::DTYPE == Dtype::F32).map(|cut| Quick::new(cut, self, &sizes));
         if quick.is_some() {
             from.look_at_values();
         }
@@ -177,12 +178,13 @@ impl Gaussian {
             target.fill(part, |to| {
                 let row = |z, y, x| from.row(z, y, x);
                 let spread = from.spread().and(beyond);
-                if quick.as_mut().is_some_and(|quick| quick.slab(&pass, part, row, spread, to)) {
+                if let Some(quick) = &mut quick
+                    && quick.slab(&pass, part, row, spread, &mut sums, &mut columns, to)
+                {
                     return;
                 }
-                let new = || Buffers::<Doubles, F>::new(&Sizes::new::<Doubles>(self, needed, out));
-                let buffers = buffers.get_or_insert_with(new);
-                pass.slab(planes, |z, y| &row(z, y, needed.start[2])[..width], &self.taps, buffers, to);
+                let row = |z, y| &row(z, y, needed.start[2])[..width];
+                pass.slab(planes, row, &self.taps, &mut sums, &mut columns, to);
                 if S::DTYPE.is_float() {
                     equal_nans(to);
                 }
@@ -237,11 +239,12 @@ struct Sizes {
     /// One plane of sums along y that is still to be summed along x.
     plane: usize,
     strip: usize,
-    line: usize,
+    /// Voxels of a row that is summed along x, and how many lie beyond its ends.
+    row: [usize; 2],
 }
 
 impl Sizes {
-    fn new<L: Lanes>(gaussian: &Gaussian, needed: Region, out: Region) -> Self {
+    fn new(gaussian: &Gaussian, needed: Region, out: Region) -> Self {
         let [z, y, x] = [0, 1, 2].map(|axis| !gaussian.taps[axis].is_empty());
         let [_, height, width] = needed.shape();
         let [out_depth, out_height, out_width] = out.shape();
@@ -250,39 +253,46 @@ impl Sizes {
             slab: if z && (y || x) { SLAB.min(out_depth) * height * width } else { 0 },
             plane: if y && x { out_height * width } else { 0 },
             strip: column(z, 0, SLAB.min(out_depth)).max(column(y, 1, out_height)),
-            line: if x { out_width.next_multiple_of(L::COUNT) + 2 * gaussian.halo()[2] } else { 0 },
+            row: if x { [out_width, 2 * gaussian.halo()[2]] } else { [0; 2] },
         }
     }
 
-    /// What they take where results are of this type.
-    fn bytes<L: Lanes>(&self, result: Dtype) -> usize {
-        (self.slab + self.plane) * result.size() + self.strip * size_of::<L>() + self.line * size_of::<L::Number>()
+    /// A row and what lies beyond it, up to as many lanes as there may be.
+    fn line<L: Lanes>(&self) -> usize {
+        self.row[0].next_multiple_of(L::COUNT) + self.row[1]
+    }
+
+    fn column_bytes<L: Lanes>(&self) -> usize {
+        self.strip * size_of::<L>() + self.line::<L>() * size_of::<L::Number>()
+    }
+
+    /// What they take for exact results of this type.
+    fn bytes(&self, result: Dtype) -> usize {
+        (self.slab + self.plane) * result.size() + self.column_bytes::<Doubles>()
     }
 }
 
-/// The buffers of one run over a block.
-struct Buffers<L: Lanes, F> {
+/// Sums along one axis or two.
+struct Sums<F> {
     slab: Vec<F>,
-    within: WithinPlane<L, F>,
+    plane: Vec<F>,
 }
 
-/// Those that columns and planes need.
-struct WithinPlane<L: Lanes, F> {
-    plane: Vec<F>,
+impl<F: Element> Sums<F> {
+    fn new(sizes: &Sizes) -> Self {
+        Self { slab: vec![F::default(); sizes.slab], plane: vec![F::default(); sizes.plane] }
+    }
+}
+
+/// What sums are formed from: a few columns side by side, or a row.
+struct Columns<L: Lanes> {
     strip: Vec<L>,
     line: Vec<L::Number>,
 }
 
-impl<L: Lanes, F: Element> Buffers<L, F> {
+impl<L: Lanes> Columns<L> {
     fn new(sizes: &Sizes) -> Self {
-        Self {
-            slab: vec![F::default(); sizes.slab],
-            within: WithinPlane {
-                plane: vec![F::default(); sizes.plane],
-                strip: vec![L::ZERO; sizes.strip],
-                line: vec![L::Number::default(); sizes.line],
-            },
-        }
+        Self { strip: vec![L::ZERO; sizes.strip], line: vec![L::Number::default(); sizes.line::<L>()] }
     }
 }
 
@@ -303,23 +313,24 @@ impl Pass<'_> {
         planes: Range<usize>,
         row: impl Fn(usize, usize) -> &'r [S],
         taps: &[Vec<L::Number>; 3],
-        buffers: &mut Buffers<L, F>,
+        sums: &mut Sums<F>,
+        columns: &mut Columns<L>,
         to: &mut [F],
     ) {
         let [_, height, width] = self.needed.shape();
         let [_, out_height, out_width] = self.out.shape();
         let first_row = self.needed.start[1];
-        let Buffers { slab, within } = buffers;
+        let Sums { slab, plane } = sums;
         if taps[0].is_empty() {
             for (z, to) in planes.zip(to.chunks_exact_mut(out_height * out_width)) {
-                self.within_plane(|y| row(z, y), taps, within, to);
+                self.within_plane(|y| row(z, y), taps, plane, columns, to);
             }
             return;
         }
         let mut sum_along_z = |sums: &mut [F]| {
             for y in 0..height {
                 let rows = self.column_rows(0, planes.clone(), |z| row(z, first_row + y));
-                self.down_columns(&rows, &taps[0], &mut within.strip, &mut sums[y * width..], height * width);
+                self.down_columns(&rows, &taps[0], &mut columns.strip, &mut sums[y * width..], height * width);
             }
         };
         if slab.is_empty() {
@@ -328,7 +339,7 @@ impl Pass<'_> {
         }
         sum_along_z(slab);
         for (from, to) in slab.chunks_exact(height * width).zip(to.chunks_exact_mut(out_height * out_width)) {
-            self.within_plane(|y| &from[(y - first_row) * width..][..width], taps, within, to);
+            self.within_plane(|y| &from[(y - first_row) * width..][..width], taps, plane, columns, to);
         }
     }
 
@@ -337,10 +348,11 @@ impl Pass<'_> {
         &self,
         row: impl Fn(usize) -> &'r [S],
         taps: &[Vec<L::Number>; 3],
-        buffers: &mut WithinPlane<L, F>,
+        plane: &mut [F],
+        columns: &mut Columns<L>,
         to: &mut [F],
     ) {
-        let WithinPlane { plane, strip, line } = buffers;
+        let Columns { strip, line } = columns;
         let width = self.needed.shape()[2];
         let ys = self.out.start[1]..self.out.end[1];
         if taps[1].is_empty() {

@@ -6,7 +6,7 @@
 //! exact geometry: Shewchuk 1997, Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric Predicates.)
 
 use super::sums::{Doubles, Lanes, Singles};
-use super::{Buffers, Gaussian, Pass, Sizes};
+use super::{Columns, Gaussian, Pass, Sizes, Sums};
 use crate::simd::vectorised;
 use crate::threshold::Cut;
 use crate::{Dtype, Element, Region, Volume};
@@ -106,7 +106,7 @@ struct Doubt {
 }
 
 /// Smooths quickly where that decides.
-pub(super) struct Quick<F> {
+pub(super) struct Quick {
     /// What values are compared with.
     numbers: [f64; 2],
     taps: [Vec<f32>; 3],
@@ -114,17 +114,15 @@ pub(super) struct Quick<F> {
     error: f64,
     /// The least product of a weight of each axis.
     least_weight: f64,
-    buffers: Buffers<Singles, F>,
-    again: Buffers<Doubles, F>,
+    columns: Columns<Singles>,
     /// What smoothing one voxel again costs, in voxels that are smoothed exactly among others.
     cost_of_one: f64,
     is_given_up: bool,
 }
 
-impl<F: Element> Quick<F> {
+impl Quick {
     /// For values that are only to be compared.
-    pub(super) fn new(cut: Cut, pass: &Pass) -> Self {
-        let gaussian = pass.gaussian;
+    pub(super) fn new(cut: Cut, gaussian: &Gaussian, sizes: &Sizes) -> Self {
         let radius = gaussian.halo();
         let rows = (2 * radius[0] + 1) * (2 * radius[1] + 1);
         let across = (2 * radius[2] + 1).next_multiple_of(Doubles::COUNT);
@@ -138,32 +136,22 @@ impl<F: Element> Quick<F> {
             taps: [0, 1, 2].map(|axis| gaussian.taps[axis].iter().map(|weight| *weight as f32).collect()),
             error: error(gaussian),
             least_weight: gaussian.taps.iter().filter_map(|taps| taps.first()).product(),
-            buffers: Buffers::new(&Sizes::new::<Singles>(gaussian, pass.needed, pass.out)),
-            again: Buffers::new(&Sizes::new::<Doubles>(gaussian, around_one(gaussian), Region::whole([1; 3]))),
+            columns: Columns::new(sizes),
             cost_of_one: (rows * COST_OF_ROW + sums) as f64 / among_others as f64,
             is_given_up: false,
         }
     }
-}
 
-impl Quick<f32> {
-    /// Bytes of its buffers.
-    pub(super) fn bytes(gaussian: &Gaussian, needed: Region, out: Region) -> usize {
-        let again = Sizes::new::<Doubles>(gaussian, around_one(gaussian), Region::whole([1; 3]));
-        let once = Sizes::new::<Singles>(gaussian, needed, out);
-        once.bytes::<Singles>(Dtype::F32) + again.bytes::<Doubles>(Dtype::F32)
-    }
-}
-
-impl<F: Element> Quick<F> {
     /// Smooths the planes of `part`, if that decides all of its voxels; else `to` holds nothing of use. `row` gives a row of
-    /// the input from an x on, and `spread` is of all that is read.
-    pub(super) fn slab<'r, S: Element>(
+    /// the input from an x on, and `spread` is of all that is read; `sums` and `exact` are the block's.
+    pub(super) fn slab<'r, S: Element, F: Element>(
         &mut self,
         pass: &Pass,
         part: Region,
         row: impl Fn(usize, usize, usize) -> &'r [S],
         spread: Spread,
+        sums: &mut Sums<F>,
+        exact: &mut Columns<Doubles>,
         to: &mut [F],
     ) -> bool {
         if self.is_given_up {
@@ -172,7 +160,7 @@ impl<F: Element> Quick<F> {
         let Some(doubt) = self.doubt(spread) else { return false };
         let width = pass.needed.shape()[2];
         let needed = |z, y| &row(z, y, pass.needed.start[2])[..width];
-        pass.slab(part.start[0]..part.end[0], needed, &self.taps, &mut self.buffers, to);
+        pass.slab(part.start[0]..part.end[0], needed, &self.taps, sums, &mut self.columns, to);
 
         let affordable = (part.voxels() as f64 * AGAIN_MAX / self.cost_of_one) as usize;
         let Some(undecided) = self.undecided(to, spread, doubt, affordable) else {
@@ -183,11 +171,12 @@ impl<F: Element> Quick<F> {
         for i in undecided {
             let at = [i / (within[1] * within[2]), i / within[2] % within[1], i % within[2]];
             let out = Region::new(std::array::from_fn(|axis| part.start[axis] + at[axis]), [1; 3]);
+            // What it needs is a part of what the block needs, so that the block's buffers are long enough.
             let one = Pass { needed: out.grown(pass.gaussian.halo(), pass.extent.shape), out, ..*pass };
             let width = one.needed.shape()[2];
             let needed = |z, y| &row(z, y, one.needed.start[2])[..width];
             let voxel = std::slice::from_mut(&mut to[i]);
-            one.slab(out.start[0]..out.end[0], needed, &pass.gaussian.taps, &mut self.again, voxel);
+            one.slab(out.start[0]..out.end[0], needed, &pass.gaussian.taps, sums, exact, voxel);
         }
         true
     }
@@ -206,7 +195,13 @@ impl<F: Element> Quick<F> {
     }
 
     /// Where values are that decide nothing; `None` when there are more than so many.
-    fn undecided(&self, values: &[F], spread: Spread, doubt: Doubt, count_max: usize) -> Option<Vec<usize>> {
+    fn undecided<F: Element>(
+        &self,
+        values: &[F],
+        spread: Spread,
+        doubt: Doubt,
+        count_max: usize,
+    ) -> Option<Vec<usize>> {
         const PIECE: usize = 1024;
         // A mean of what is not negative is 0 where all of it is, of which f32 is sure. Nothing is near to NaN.
         let of_interest = |number: f64| spread.is_signed || number > 0.0;
@@ -240,9 +235,4 @@ impl<F: Element> Quick<F> {
 pub(super) fn error(gaussian: &Gaussian) -> f64 {
     let roundings: usize = gaussian.halo().iter().filter(|radius| **radius > 0).map(|radius| radius + 4).sum();
     (roundings + 1 + 2) as f64 * ROUNDING * 1.01
-}
-
-/// What is read for one voxel, wherever it lies.
-fn around_one(gaussian: &Gaussian) -> Region {
-    Region::whole(gaussian.halo().map(|radius| 2 * radius + 1))
 }
