@@ -6,6 +6,8 @@
 //! unit run along x on all three axes: along z and y, strips of a few neighbouring columns are turned into f64, small
 //! enough to stay in the nearest cache under the window that slides down them.
 //!
+//! Voxels that are only to be compared with a number are smoothed in f32 where that is sure enough (`decide`).
+//!
 //! Since planes go through a few at a time, they may come and go that way, too: [`Gaussian::stream`] never holds the whole
 //! of what it reads or of what it gives.
 
