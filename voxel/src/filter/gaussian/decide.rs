@@ -1,9 +1,10 @@
 //! Smoothing that need not be exact, because voxels are only to be compared with a number or two.
 //!
-//! Sums of 32-bit floats take half the time of those of 64-bit ones, and are as good wherever they lie farther from the
-//! numbers than they can be wrong. The few voxels that lie nearer are smoothed again, exactly: what comes of the comparison
-//! is the same, voxel by voxel. Where these would be many, all are smoothed exactly. (The idea is that of the filters of
-//! exact geometry: Shewchuk 1997, Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric Predicates.)
+//! A vector holds twice as many 32-bit floats as 64-bit ones, and their sums are as good wherever they lie farther from
+//! the numbers than they can be wrong. The few voxels that lie nearer are smoothed again, exactly: what comes of the
+//! comparison is the same, voxel by voxel. Where these would be many, all are smoothed exactly. (The idea is that of the
+//! filters of exact geometry: Shewchuk 1997, Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric
+//! Predicates.)
 
 use super::sums::{Doubles, Lanes, Singles};
 use super::{Columns, Gaussian, Pass, Sizes, Sums};
@@ -20,7 +21,7 @@ const RANGE: std::ops::Range<f64> = 1e-34..1e34;
 /// What a row that is read again costs, far from what was read before it, in products of a weight.
 const COST_OF_ROW: usize = 150;
 
-/// The part of the time of exact sums that smoothing again may take: they take twice that of quick ones.
+/// The part of what exact sums cost that smoothing again may cost: quick ones save less than half of it.
 const AGAIN_MAX: f64 = 0.25;
 
 /// What values there are.
