@@ -233,10 +233,19 @@ impl Moments {
     /// The population variance: `n Sxx - Sx Sx`, formed exactly and rounded once to 53 bits, divided by `n n`. `None` when
     /// nothing was added.
     pub fn variance(&self) -> Option<f64> {
+        if self.count == 0 {
+            return None;
+        }
         let (sum, squares) = self.limbs();
+        if let Totals::Integer(IntegerSums { sum: Wide([sum, above]), squares: Wide([squares, 0, 0]) }) = self.totals
+            && above == (sum as i64 >> 63) as u64
+        {
+            let sum = (sum as i64).unsigned_abs();
+            return Some(narrow_covariance(self.count, sum, sum, squares));
+        }
         let sum = Signed::from_twos_complement(sum).magnitude;
         let spread = Signed::difference(&product(&[self.count], squares), &product(&sum, &sum));
-        (self.count > 0).then(|| spread.divided(2 * self.kind().exponent(), squared(self.count)))
+        Some(spread.divided(2 * self.kind().exponent(), squared(self.count)))
     }
 
     /// The population standard deviation, the square root of [`Moments::variance`].
@@ -294,8 +303,22 @@ impl Moments {
 /// assert_eq!(voxel::exact_sum::covariance(3, 6, 18, 4 + 12 + 24), 4.0 / 3.0);
 /// ```
 pub fn covariance(n: u64, sx: u128, sy: u128, sxy: u128) -> f64 {
+    if n == 0 {
+        return f64::NAN;
+    }
+    if let (Ok(sx), Ok(sy), Ok(sxy)) = (sx.try_into(), sy.try_into(), sxy.try_into()) {
+        return narrow_covariance(n, sx, sy, sxy);
+    }
     let spread = Signed::difference(&product(&[n], &halves(sxy)), &product(&halves(sx), &halves(sy)));
-    if n == 0 { f64::NAN } else { spread.divided(0, squared(n)) }
+    spread.divided(0, squared(n))
+}
+
+/// [`covariance`] of sums of 64 bits, which those of most objects are: their products need no memory of their own.
+fn narrow_covariance(n: u64, sx: u64, sy: u64, sxy: u64) -> f64 {
+    let product = |a: u64, b: u64| u128::from(a) * u128::from(b);
+    let (positive, negative) = (product(n, sxy), product(sx, sy));
+    let spread = positive.abs_diff(negative) as f64;
+    (if positive < negative { -spread } else { spread }) / squared(n)
 }
 
 /// `n n`, rounded once.
