@@ -60,7 +60,7 @@ PIPE = Case(
 CASES = {
     case.name: case
     for case in (
-        Case("copy", "noisy", "cast dtype=uint8", ("scipy", "tensorstore")),
+        Case("copy", "noisy", "cast dtype=uint8", ("scipy", "tensorstore", "zarrs")),
         Case("hist", "noisy", "", ("scipy", "tensorstore")),
         smoothed("gauss1", (1, 1, 1)),
         smoothed("gauss36", (3, 6, 6)),
