@@ -32,6 +32,7 @@ pub use geometry::{Geometry, StoredAxis};
 pub use group::{Group, METADATA_KEYS, OmeVersion};
 pub use levels::Pyramid;
 pub use ome::{GroupKind, unit_name};
+pub(crate) use read::Canvas;
 pub use read::Fetched;
 pub use write::{ArraySpec, write_whole};
 

@@ -18,6 +18,7 @@ mod fingerprint;
 mod given;
 mod lay;
 pub mod memory;
+mod readers;
 pub mod requests;
 mod stage;
 

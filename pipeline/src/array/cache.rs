@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -36,6 +36,7 @@ pub(super) struct Slot {
     pub(super) fetching: tokio::sync::Mutex<()>,
     content: Mutex<Option<Content>>,
     decoded: OnceLock<Result<Chunk>>,
+    reads: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -57,7 +58,7 @@ pub(super) enum Raw {
 
 /// A decoded chunk.
 #[derive(Debug)]
-pub(super) enum Chunk {
+enum Chunk {
     Fill,
     Voxels(AnyVolume),
 }
@@ -80,6 +81,16 @@ pub(super) enum ShardIndex {
 }
 
 impl Slot {
+    /// Notes that the chunk is wanted once more.
+    pub(super) fn note_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was wanted, for as long as it has been kept.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
     /// True when raw bytes or voxels are there.
     pub(super) fn is_fetched(&self) -> bool {
         lock(&self.content).is_some()
@@ -95,8 +106,8 @@ impl Slot {
         lock(&self.content).as_ref().and_then(|content| content.version.clone())
     }
 
-    /// The voxels, made by `decode` if nobody has yet; whoever comes meanwhile waits.
-    pub(super) fn decoded(&self, decode: impl FnOnce(&[u8]) -> Result<AnyVolume>) -> Result<&Chunk> {
+    /// Makes the voxels by `decode`, if nobody has yet; whoever comes meanwhile waits.
+    pub(super) fn decode(&self, decode: impl FnOnce(&[u8]) -> Result<AnyVolume>) -> Result<()> {
         let chunk = self.decoded.get_or_init(|| {
             let raw = lock(&self.content).as_ref().map(|content| content.raw.clone());
             match raw {
@@ -111,7 +122,23 @@ impl Slot {
                 Some(Raw::Decoded) | None => Err(Error::internal("a chunk was to be decoded before it was fetched")),
             }
         });
-        chunk.as_ref().map_err(Error::clone)
+        chunk.as_ref().map(|_| ()).map_err(Error::clone)
+    }
+
+    /// The voxels of a decoded chunk; `None` for one that is full of the fill value.
+    pub(super) fn voxels(&self) -> Option<&AnyVolume> {
+        match self.decoded.get() {
+            Some(Ok(Chunk::Voxels(voxels))) => Some(voxels),
+            _ => None,
+        }
+    }
+
+    /// [`Slot::voxels`] of a chunk that nobody else has.
+    pub(super) fn into_voxels(self) -> Option<AnyVolume> {
+        match self.decoded.into_inner() {
+            Some(Ok(Chunk::Voxels(voxels))) => Some(voxels),
+            _ => None,
+        }
     }
 }
 
@@ -158,7 +185,7 @@ impl ChunkCache {
         lock(&self.0.chunks).weigh(key, slot, bytes);
     }
 
-    /// Forgets a chunk that could not be decoded, so that the next who wants it reads it anew.
+    /// Forgets a chunk, so that the next who wants it reads it anew.
     pub(super) fn forget(&self, key: &ChunkKey, slot: &Arc<Slot>) {
         lock(&self.0.chunks).remove(key, slot);
     }

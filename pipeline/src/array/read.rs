@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use voxel::{AnyVolume, Element, Region, Volume, with_dtype, with_volume};
+use voxel::{AnyVolume, Dtype, Element, Region, Volume, with_dtype, with_volume};
 
 use super::Array;
-use super::cache::{Chunk, ChunkCache, ChunkKey, Raw, ShardIndex, Slot};
+use super::cache::{ChunkCache, ChunkKey, Raw, ShardIndex, Slot};
 use super::metadata::Shards;
 use crate::store::Version;
 use crate::{Error, Result};
@@ -61,7 +61,9 @@ impl Array {
             for y in ys.clone() {
                 for x in xs.clone() {
                     let index = [z, y, x];
-                    parts.push(Part { index, slot: cache.slot(self.key(index)) });
+                    let slot = cache.slot(self.key(index));
+                    slot.note_read();
+                    parts.push(Part { index, slot });
                 }
             }
         }
@@ -229,6 +231,13 @@ impl Array {
         (self.0.id, index)
     }
 
+    /// The voxels of a chunk, those beyond the image included. Never overflows: the image has a voxel in it, and chunks are
+    /// bounded.
+    fn region_of(&self, index: [u64; 3]) -> Region {
+        let shape = self.0.axes.spatial.map(|axis| axis.map_or(1, |axis| self.0.metadata.chunk[axis] as usize));
+        Region::new(std::array::from_fn(|a| index[a] as usize * shape[a]), shape)
+    }
+
     /// Grid index of the object that holds a chunk.
     fn object_of(&self, chunk: [u64; 3]) -> [u64; 3] {
         let Some(shards) = &self.0.metadata.shards else { return chunk };
@@ -285,10 +294,7 @@ impl Array {
                 shape[*axis] = 1;
             }
         }
-        let cell = self.0.axes.spatial.map(|axis| axis.map_or(1, |axis| metadata.chunk[axis]));
-        // Never overflows: the image has a voxel in this chunk, and chunks are bounded.
-        let start: [usize; 3] = std::array::from_fn(|a| (index[a] * cell[a]) as usize);
-        let region = Region::new(start, cell.map(|len| len as usize));
+        let region = self.region_of(index);
         let volume = with_dtype!(metadata.dtype, T => AnyVolume::from(Volume::new(region, T::from_ne(bytes))));
         Ok(match region.intersection(&self.extent().region()) {
             Some(inside) => volume.into_cropped(inside),
@@ -306,9 +312,9 @@ impl Fetched {
     /// Missing chunks of which `part` holds the first voxel at or beyond `from`: where parts make up a whole that begins
     /// at `from`, each of its missing chunks is counted in exactly one of them.
     pub(crate) fn missing_in(&self, part: Region, from: [usize; 3]) -> usize {
-        let chunk = self.array.chunk();
         let first_inside = |index: [u64; 3]| {
-            let first: [usize; 3] = std::array::from_fn(|a| (index[a] as usize * chunk[a]).max(from[a]));
+            let chunk = self.array.region_of(index);
+            let first: [usize; 3] = std::array::from_fn(|a| chunk.start[a].max(from[a]));
             (0..3).all(|a| (part.start[a]..part.end[a]).contains(&first[a]))
         };
         self.parts.iter().filter(|part| part.slot.is_missing() && first_inside(part.index)).count()
@@ -343,48 +349,43 @@ impl Fetched {
 
     /// Decodes the region's voxels: see [`Fetched::decode_into`].
     pub fn decode(self) -> Result<AnyVolume> {
-        let mut image = AnyVolume::zeros(self.array.dtype(), self.region);
-        self.decode_into(&mut image)?;
-        Ok(image)
+        let mut canvas = Canvas::new(self.array.dtype(), self.region);
+        self.decode_into(&mut canvas, &|_| u64::MAX)?;
+        Ok(canvas.into_image())
     }
 
-    /// Decodes the chunks that nobody has decoded yet and puts the region's voxels in their place in `image`, which is 0
-    /// there. Work for a processor, not for an async thread; waits for chunks that another thread is decoding.
+    /// Decodes the chunks that nobody has decoded yet and puts the region's voxels in their place. Work for a processor,
+    /// not for an async thread; waits for chunks that another thread is decoding. `readers` says how often a chunk is
+    /// wanted, by the voxels it covers: fetched so often, it is kept no longer.
     ///
     /// # Errors
-    /// Data when a chunk is damaged, naming it. Internal when `image` has another element type.
-    pub fn decode_into(self, image: &mut AnyVolume) -> Result<()> {
-        let Fetched { array, cache, region, parts, .. } = self;
-        let fill = array.fill();
-        let cell = array.chunk();
-        for Part { index, slot } in &parts {
-            let key = array.key(*index);
-            let chunk = slot.decoded(|raw| {
-                let voxels = array.decode_chunk(*index, raw)?;
-                cache.weigh(&key, slot, voxels.region().voxels() * voxels.dtype().size());
+    /// Data when a chunk is damaged, naming it. Internal when the canvas has another element type.
+    pub(crate) fn decode_into(self, canvas: &mut Canvas, readers: &dyn Fn(Region) -> u64) -> Result<()> {
+        let Fetched { array, cache, parts, .. } = self;
+        for Part { index, slot } in parts {
+            let (key, covers) = (array.key(index), array.region_of(index));
+            let decoded = slot.decode(|raw| {
+                let voxels = array.decode_chunk(index, raw)?;
+                cache.weigh(&key, &slot, voxels.region().voxels() * voxels.dtype().size());
                 Ok(voxels)
             });
-            match chunk {
-                Ok(Chunk::Voxels(voxels)) => paste(image, voxels)?,
-                Ok(Chunk::Fill) if fill.iter().all(|byte| *byte == 0) => {}
-                Ok(Chunk::Fill) => {
-                    let start = std::array::from_fn(|a| index[a] as usize * cell[a]);
-                    if let Some(part) = Region::new(start, cell).intersection(&region) {
-                        with_volume!(&mut *image, image => fill_part(image, part, fill));
-                    }
-                }
-                Err(e) => {
-                    cache.forget(&key, slot);
-                    return Err(e);
-                }
+            if decoded.is_err() || slot.reads() >= readers(covers) {
+                cache.forget(&key, &slot);
+            }
+            decoded?;
+            match Arc::try_unwrap(slot).map(Slot::into_voxels) {
+                Ok(Some(voxels)) => canvas.give(voxels)?,
+                Ok(None) => canvas.fill(covers, array.fill()),
+                Err(slot) => match slot.voxels() {
+                    Some(voxels) => canvas.paste(voxels)?,
+                    None => canvas.fill(covers, array.fill()),
+                },
             }
         }
-        drop(parts);
         cache.trim();
         Ok(())
     }
 }
-
 /// Index `at` along `axis` of a C-order array of `shape`, with that axis left at length one.
 fn sliced(bytes: &[u8], shape: &[u64], element: usize, axis: usize, at: u64) -> Vec<u8> {
     let product = |lens: &[u64]| lens.iter().product::<u64>() as usize;
@@ -397,38 +398,76 @@ fn sliced(bytes: &[u8], shape: &[u64], element: usize, axis: usize, at: u64) -> 
     out
 }
 
-/// Copies the voxels that both have from `chunk` into `image`.
-fn paste(image: &mut AnyVolume, chunk: &AnyVolume) -> Result<()> {
-    fn rows<T: Copy + Default>(image: &mut Volume<T>, chunk: &Volume<T>) {
-        let Some(both) = image.region.intersection(&chunk.region) else { return };
-        let columns = |region: Region| both.start[2] - region.start[2]..both.end[2] - region.start[2];
-        for z in both.start[0]..both.end[0] {
-            for y in both.start[1]..both.end[1] {
-                let (to, from) = (columns(image.region), columns(chunk.region));
-                image.row_mut(z, y)[to].copy_from_slice(&chunk.row(z, y)[from]);
-            }
-        }
-    }
-    macro_rules! of_one_type {
-        ($($variant:ident)*) => {
-            match (image, chunk) {
-                $((AnyVolume::$variant(image), AnyVolume::$variant(chunk)) => rows(image, chunk),)*
-                (image, chunk) => {
-                    return Err(Error::internal(format!("a {} chunk in a {} image", chunk.dtype(), image.dtype())));
-                }
-            }
-        };
-    }
-    of_one_type!(Bool U8 I8 U16 I16 U32 I32 U64 I64 F32 F64);
-    Ok(())
+/// An image that chunks are put into: there from the first chunk on, which may be all of it.
+pub(crate) struct Canvas {
+    dtype: Dtype,
+    region: Region,
+    image: Option<AnyVolume>,
 }
 
-fn fill_part<T: Element>(image: &mut Volume<T>, part: Region, fill: &[u8]) {
-    let Some(fill) = T::from_ne(Cow::Borrowed(fill)).first().copied() else { return };
-    let columns = part.start[2] - image.region.start[2]..part.end[2] - image.region.start[2];
-    for z in part.start[0]..part.end[0] {
-        for y in part.start[1]..part.end[1] {
-            image.row_mut(z, y)[columns.clone()].fill(fill);
+impl Canvas {
+    /// For the voxels of `region`, which are 0 where nothing is put.
+    pub(crate) fn new(dtype: Dtype, region: Region) -> Self {
+        Self { dtype, region, image: None }
+    }
+
+    pub(crate) fn into_image(self) -> AnyVolume {
+        self.image.unwrap_or_else(|| AnyVolume::zeros(self.dtype, self.region))
+    }
+
+    fn image(&mut self) -> &mut AnyVolume {
+        self.image.get_or_insert_with(|| AnyVolume::zeros(self.dtype, self.region))
+    }
+
+    /// Takes the voxels that are in the image from a chunk that nobody else needs.
+    fn give(&mut self, chunk: AnyVolume) -> Result<()> {
+        if self.image.is_none() && chunk.region() == self.region && chunk.dtype() == self.dtype {
+            self.image = Some(chunk);
+            return Ok(());
+        }
+        self.paste(&chunk)
+    }
+
+    /// Copies the voxels that are in the image from a chunk.
+    fn paste(&mut self, chunk: &AnyVolume) -> Result<()> {
+        fn rows<T: Copy + Default>(image: &mut Volume<T>, chunk: &Volume<T>) {
+            let Some(both) = image.region.intersection(&chunk.region) else { return };
+            let columns = |region: Region| both.start[2] - region.start[2]..both.end[2] - region.start[2];
+            for z in both.start[0]..both.end[0] {
+                for y in both.start[1]..both.end[1] {
+                    let (to, from) = (columns(image.region), columns(chunk.region));
+                    image.row_mut(z, y)[to].copy_from_slice(&chunk.row(z, y)[from]);
+                }
+            }
+        }
+        macro_rules! of_one_type {
+            ($($variant:ident)*) => {
+                match (self.image(), chunk) {
+                    $((AnyVolume::$variant(image), AnyVolume::$variant(chunk)) => rows(image, chunk),)*
+                    (image, chunk) => {
+                        return Err(Error::internal(format!("a {} chunk in a {} image", chunk.dtype(), image.dtype())));
+                    }
+                }
+            };
+        }
+        of_one_type!(Bool U8 I8 U16 I16 U32 I32 U64 I64 F32 F64);
+        Ok(())
+    }
+
+    /// Sets the voxels of `part` that are in the image to one value.
+    fn fill(&mut self, part: Region, value: &[u8]) {
+        fn rows<T: Element>(image: &mut Volume<T>, part: Region, value: &[u8]) {
+            let Some(value) = T::from_ne(Cow::Borrowed(value)).first().copied() else { return };
+            let columns = part.start[2] - image.region.start[2]..part.end[2] - image.region.start[2];
+            for z in part.start[0]..part.end[0] {
+                for y in part.start[1]..part.end[1] {
+                    image.row_mut(z, y)[columns.clone()].fill(value);
+                }
+            }
+        }
+        let Some(part) = part.intersection(&self.region) else { return };
+        if value.iter().any(|byte| *byte != 0) {
+            with_volume!(self.image(), image => rows(image, part, value));
         }
     }
 }

@@ -5,7 +5,7 @@ use futures::stream;
 use voxel::{AnyVolume, Dtype, Region, Volume};
 
 use super::Done;
-use crate::array::{Array, ChunkCache, Fetched};
+use crate::array::{Array, Canvas, ChunkCache, Fetched};
 use crate::plan::memory::READ_PART_BYTES;
 use crate::plan::{Input, Intensity};
 use crate::sources::Role;
@@ -28,8 +28,8 @@ pub(super) async fn image(
     }
     let array = worker.stored(image).await?;
     let mut gone = None;
-    let voxels =
-        boxed(&array, &worker.cache, gate, region, |part| gone = gone.take().or_else(|| part.absent())).await?;
+    let note = |part: &Fetched| gone = gone.take().or_else(|| part.absent());
+    let voxels = boxed(&array, &worker.cache, gate, region, &worker.plan.readers(image), note).await?;
     // Every object of such an image was written, those that are all fill too: this one has been deleted since, by a rule
     // of the bucket or by hand, and what it held is not known.
     if let Some(key) = gone {
@@ -82,7 +82,12 @@ async fn input(
             done.missing_chunks += part.missing_in(input.region_of(block), input.offset) as u64;
         }
     };
-    let image = boxed(array, &worker.cache, gate, input.region_of(region), note).await?;
+    let (cache, region_of, plan) = (&worker.cache, input.region_of(region), &worker.plan);
+    let image = match role {
+        Role::Input => boxed(array, cache, gate, region_of, &plan.readers(0), note).await?,
+        // What is read beside the input may be read by any pass.
+        _ => boxed(array, cache, gate, region_of, &|_| u64::MAX, note).await?,
+    };
     Ok(at(image, region))
 }
 
@@ -91,19 +96,20 @@ async fn boxed(
     cache: &ChunkCache,
     gate: &Gate,
     region: Region,
+    readers: &(dyn Fn(Region) -> u64 + Sync),
     mut note: impl FnMut(&Fetched),
 ) -> Result<AnyVolume> {
     let parts = parts(region, array.chunk(), array.dtype().size());
-    let mut image = AnyVolume::zeros(array.dtype(), region);
+    let mut canvas = Canvas::new(array.dtype(), region);
     let mut fetched = stream::iter(parts.into_iter().map(|part| array.fetch(cache, part))).buffered(2);
     while let Some(part) = fetched.next().await {
         let part = part?;
         note(&part);
         let permit = gate.compute().await?;
-        tokio::task::block_in_place(|| part.decode_into(&mut image))?;
+        tokio::task::block_in_place(|| part.decode_into(&mut canvas, readers))?;
         drop(permit);
     }
-    Ok(image)
+    Ok(canvas.into_image())
 }
 
 /// The same voxels with coordinates that start where `region` does.

@@ -5,7 +5,9 @@ use voxel::{Dtype, Extent};
 
 use super::cheapest;
 use super::memory::{self, Resources};
-use super::{FORMAT, Given, Input, Intensity, MergeSettings, Plan, Rows, Stored, Table, TableId, hash, lay};
+use super::{
+    FORMAT, Given, Input, Intensity, Leaf, MergeSettings, Plan, Rows, StageKind, Stored, Table, TableId, hash, lay,
+};
 use crate::array::{ArraySpec, BloscCompressor, Codec, Geometry, GroupKind, OmeVersion};
 use crate::grid::Grid;
 use crate::job::{Job, Measured};
@@ -329,20 +331,38 @@ pub(super) fn larger(
 fn choose_block(plan: &Plan, unit: [usize; 3], wishes: &Wishes, resources: &Resources) -> Result<[usize; 3]> {
     /// Beyond this a larger block saves little halo and costs memory.
     const VOXELS_ENOUGH: usize = 1 << 24;
-    let fits = |block: [usize; 3]| {
+    /// Beyond this a larger block that has nothing to do with others saves nothing, and leaves the caches.
+    const VOXELS_ENOUGH_ALONE: usize = 1 << 21;
+    let laid = |block: [usize; 3]| {
         let mut candidate = Plan { grid: Grid { extent: plan.extent, block }, ..plan.clone() };
         lay::stages(&mut candidate, &Wishes::default(), resources);
-        memory::project(&candidate, resources)
+        candidate
     };
     let mut block = smallest(plan, unit);
-    fits(block).map_err(|e| too_large(plan, unit, e))?;
+    let candidate = laid(block);
+    memory::project(&candidate, resources).map_err(|e| too_large(plan, unit, e))?;
+    let enough = if stand_alone(&candidate) { VOXELS_ENOUGH_ALONE } else { VOXELS_ENOUGH };
+    let fits = |block| memory::project(&laid(block), resources).is_ok_and(|p| p.keeps_threads_busy());
     loop {
-        let mut larger = larger(plan, unit, block, wishes, resources, VOXELS_ENOUGH).into_iter();
-        match larger.find(|larger| fits(*larger).is_ok_and(|p| p.keeps_threads_busy())) {
+        let mut larger = larger(plan, unit, block, wishes, resources, enough).into_iter();
+        match larger.find(|larger| fits(*larger)) {
             Some(larger) => block = larger,
             None => return Ok(block),
         }
     }
+}
+
+/// Whether the blocks of a plan have nothing to do with each other: each reads chunks of its own, and leaves nothing but
+/// images and counts.
+fn stand_alone(plan: &Plan) -> bool {
+    plan.stages.iter().all(|stage| match &stage.kind {
+        StageKind::Map(pass) => {
+            let alone = |leaf: &Leaf| matches!(leaf, Leaf::Image(_) | Leaf::Count(_));
+            pass.leaves.iter().all(alone) && !memory::shares_chunks(plan, pass)
+        }
+        StageKind::Level { .. } | StageKind::Publish => true,
+        _ => false,
+    })
 }
 
 /// Not even the smallest block fits.

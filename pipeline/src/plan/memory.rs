@@ -469,17 +469,31 @@ fn chunks_in(region: &Region, chunk: [usize; 3]) -> u64 {
         .product()
 }
 
+/// Whether blocks read chunks that others read, too: beyond their faces, or because blocks and chunks don't coincide. `read`
+/// is what a block in the middle reads.
+fn is_shared(plan: &Plan, read: &Region, chunk: [usize; 3], offset: [usize; 3]) -> bool {
+    let block = plan.grid.block;
+    (0..3).any(|a| {
+        plan.grid.counts()[a] > 1
+            && (read.shape()[a] > block[a] || !block[a].is_multiple_of(chunk[a]) || !offset[a].is_multiple_of(chunk[a]))
+    })
+}
+
+/// Whether the blocks of a pass read chunks that others of them read, too.
+pub(super) fn shares_chunks(plan: &Plan, pass: &Pass) -> bool {
+    let block = middle_block(plan);
+    let regions = plan.regions(pass, block);
+    let offset = if pass.from == 0 { plan.input.offset } else { [0; 3] };
+    let mask = plan.mask.as_ref().zip(plan.mask_region(pass, &regions, block));
+    is_shared(plan, &regions[0], lies_as(plan, pass.from).1, offset)
+        || mask.is_some_and(|(mask, region)| is_shared(plan, &region, mask.chunk, mask.offset))
+}
+
 /// Decoded chunks that blocks still to come will read again: a layer of blocks with its halo, where blocks and chunks
 /// don't coincide.
 fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], chunk_bytes: u64) -> u64 {
     let block = plan.grid.block;
-    let shared = (0..3).any(|a| {
-        plan.grid.counts()[a] > 1
-            && (read.shape()[a] > block[a]
-                || !block[a].is_multiple_of(chunk[a])
-                || !plan.input.offset[a].is_multiple_of(chunk[a]))
-    });
-    if !shared {
+    if !is_shared(plan, read, chunk, plan.input.offset) {
         return chunk_bytes;
     }
     let kept = chunk_bytes + ENTRY_BYTES;

@@ -361,3 +361,47 @@ fn where_requests_are_paid_for_blocks_are_chosen_by_price() {
     let asked = Wishes { block: Some([128; 3]), ..charged };
     assert_eq!(voxels(asked, &job), 1 << 21);
 }
+
+#[test]
+fn readers_are_the_blocks_whose_region_touches_the_chunk() {
+    for (steps, block, offset, chunk) in [
+        ("gaussian sigma=1", 8, [0; 3], [8; 3]),
+        ("gaussian sigma=3 | cast dtype=uint8", 8, [3, 0, 5], [8, 5, 16]),
+        ("cast dtype=uint8", 8, [0; 3], [8; 3]),
+        ("erode ball=2", 12, [1, 2, 3], [7, 40, 3]),
+        ("threshold above=3 | label", 16, [0, 9, 0], [10; 3]),
+    ] {
+        let mut job = job(steps);
+        (job.write.chunks, job.write.shards) = (PerAxis::All(4), crate::job::Shards::None);
+        let wishes = Wishes { block: Some([block; 3]), ..Wishes::default() };
+        let mut plan = plan(&job, &image([40, 30, 50], Dtype::U8), &wishes, &PLENTY).unwrap();
+        (plan.input.offset, plan.input.chunk) = (offset, chunk);
+        let from_input = |stage: &&Stage| matches!(&stage.kind, StageKind::Map(pass) if pass.from == 0);
+        let StageKind::Map(pass) = &plan.stages.iter().find(from_input).unwrap().kind else { unreachable!() };
+        let chunks = [0, 1, 2].map(|a| (offset[a] + plan.extent.shape[a]).div_ceil(chunk[a]));
+        for i in 0..chunks.iter().product::<usize>() as u64 {
+            let at = crate::grid::coordinates(i, chunks);
+            let covers = Region::new(std::array::from_fn(|a| at[a] * chunk[a]), chunk);
+            let touches = |unit: &u64| {
+                let region = plan.regions(pass, plan.grid.region(*unit))[0];
+                region.shifted(offset).intersection(&covers).is_some()
+            };
+            match (0..plan.grid.units()).filter(touches).count() as u64 {
+                0 => assert!((0..3).any(|a| covers.end[a] <= offset[a]), "{steps}: {covers:?} lies before the image"),
+                readers => assert_eq!(plan.readers(0)(covers), readers, "{steps}: {covers:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_chunk_that_is_read_again_nobody_knows_who_reads_it_last() {
+    for (steps, once) in [
+        ("threshold method=otsu", false),
+        ("gaussian sigma=1 | threshold method=otsu | label", false),
+        ("gaussian sigma=1 | threshold above=3 | label", true),
+    ] {
+        let plan = plan(&job(steps), &image([300; 3], Dtype::U8), &Wishes::default(), &PLENTY).unwrap();
+        assert_eq!(plan.readers(0)(Region::whole([64; 3])) < u64::MAX, once, "{steps}");
+    }
+}

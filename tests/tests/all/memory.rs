@@ -19,12 +19,13 @@ fn keeps_to_its_plan(desk: &Desk, job: &str) -> (u64, u64) {
     (peak, projected)
 }
 
-/// The same for a job of filters, whose projection is no worst case and so must not be far off.
+/// The same for a job of filters, whose projection is no worst case and so must not be far off. It counts all chunks that a
+/// layer of blocks reads, though those that no block to come will read are let go of: so much it may be too high.
 #[track_caller]
 fn keeps_close_to_its_plan(desk: &Desk, job: &str) {
     let (peak, projected) = keeps_to_its_plan(desk, job);
     assert!(
-        projected <= 512 * MIB || 4 * peak >= 3 * projected,
+        projected <= 512 * MIB || 2 * peak >= projected,
         "{job}: only {} of {} MiB were used",
         peak / MIB,
         projected / MIB
