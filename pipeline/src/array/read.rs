@@ -347,7 +347,10 @@ impl Fetched {
         versions
     }
 
-    /// Decodes the region's voxels: see [`Fetched::decode_into`].
+    /// Decodes the region's voxels. Work for a processor, not for an async thread.
+    ///
+    /// # Errors
+    /// Data when a chunk is damaged, naming it.
     pub fn decode(self) -> Result<AnyVolume> {
         let mut canvas = Canvas::new(self.array.dtype(), self.region);
         self.decode_into(&mut canvas, &|_| u64::MAX)?;
