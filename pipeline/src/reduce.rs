@@ -24,6 +24,10 @@ pub(crate) mod up;
 
 use serde::{Deserialize, Serialize};
 
+use voxel::exact_sum::Kind;
+use voxel::table::ObjectRow;
+
+use self::records::Alias;
 use crate::Result;
 use crate::plan::TableId;
 use crate::rows::{PAGE_ROWS, Pages};
@@ -40,9 +44,6 @@ pub struct Contributor {
 
 /// More blocks than this are beyond anything that can be stored.
 const UNIT_BITS: u32 = 44;
-
-/// More objects than this are beyond anything that can be stored, too.
-const OBJECTS_MAX: u64 = 1 << 48;
 
 impl Contributor {
     /// One number for both, as the index of a section.
@@ -91,11 +92,19 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    pub(crate) async fn read(file: &Reader) -> Result<Self> {
+    /// The counts of a file whose rows are of `kind`. Memory is planned by them, so a file that holds other numbers of
+    /// records than it counts is refused here, before anything of it is read.
+    pub(crate) async fn read(file: &Reader, kind: Option<Kind>) -> Result<Self> {
         let numbers = decode_u64s(&file.require(Tag::Counts, 0).await?);
         let [closed, open, aliases] = numbers[..] else { return Err(file.damaged("its counts are not three")) };
-        if numbers.iter().any(|n| *n > OBJECTS_MAX) {
-            return Err(file.damaged("it counts more objects than there can be"));
+        let row = ObjectRow::bytes(kind);
+        for (count, tag, bytes) in
+            [(closed, Tag::Closed, row), (open, Tag::Open, row), (aliases, Tag::Aliases, Alias::BYTES)]
+        {
+            let held: u64 = file.indices(tag).map(|page| file.length(tag, page) / bytes as u64).sum();
+            if held != count {
+                return Err(file.damaged(&format!("it counts {count} records of {tag:?} and holds {held}")));
+            }
         }
         Ok(Self { closed, open, aliases })
     }

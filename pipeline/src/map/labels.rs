@@ -267,7 +267,7 @@ pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, step: us
     let permit = gate.compute().await?;
     let table = TableId { step, of: Rows::Objects };
     let file = Reader::open(&worker.store, &layout::scratch(&plan.left(table), unit)).await?;
-    let counts = Counts::read(&file).await?;
+    let counts = Counts::read(&file, plan.rows_kind(step)).await?;
     if counts.closed + counts.open > region.voxels() as u64 {
         return Err(file.damaged("it has more labels than voxels"));
     }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use voxel::exact_sum::Kind;
+
 use super::components::Shares;
 use super::rank::Labels;
 use super::records::{of_two, two};
@@ -26,6 +28,8 @@ pub(crate) struct Group<'a> {
     /// This stage.
     pub(crate) stage: &'a str,
     pub(crate) labels: Labels<'a>,
+    /// Of the intensities in the rows, where they carry some.
+    pub(crate) kind: Option<Kind>,
     /// Bytes this task may hold.
     pub(crate) limit_bytes: u64,
 }
@@ -36,7 +40,7 @@ pub(crate) struct Group<'a> {
 /// open ones from the parent. Above the limit the numbers go through buckets, to their labels and back.
 pub(crate) async fn hand_down(group: &Group<'_>) -> Result<()> {
     let file = Reader::open(group.store, &layout::scratch(group.up, group.unit)).await?;
-    let counts = Counts::read(&file).await?;
+    let counts = Counts::read(&file, group.kind).await?;
     let pages: Vec<u64> = file.indices(Tag::ChildMap).collect();
     let places: u64 = pages.iter().map(|page| file.length(Tag::ChildMap, *page) / 8).sum();
     let numbers = counts.closed + counts.open;

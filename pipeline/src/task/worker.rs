@@ -283,6 +283,7 @@ impl Worker {
                     above: (!above.is_empty()).then_some(above),
                     stage: &this.fingerprint,
                     labels: rank::Labels::of(&self.store, plan, &state, TableId { step: *step, of: Rows::Objects })?,
+                    kind: plan.rows_kind(*step),
                     limit_bytes: merge_bytes,
                 };
                 down::hand_down(&group).await?;
