@@ -49,7 +49,8 @@ fn of_filters_on_floats() {
     image(512).write_tiled(&desk, "whole", noise(1 << 31));
     keeps_close_to_its_plan(&desk, "half --steps 'gaussian sigma=1' --workers 1 --memory 500MiB");
     keeps_close_to_its_plan(&desk, "whole --steps 'median size=3' --workers 2");
-    keeps_close_to_its_plan(&desk, "whole --steps 'gaussian sigma=1 | threshold above=1e9 | open ball=2' --workers 2");
+    // The Gaussian's floats are most of a block, and two blocks are seldom at it at the same moment.
+    keeps_to_its_plan(&desk, "whole --steps 'gaussian sigma=1 | threshold above=1e9 | open ball=2' --workers 2");
 }
 
 #[test]
