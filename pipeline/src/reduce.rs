@@ -93,7 +93,7 @@ pub(crate) struct Counts {
 
 impl Counts {
     /// The counts of a file whose rows are of `kind`. Memory is planned by them, so a file that holds other numbers of
-    /// records than it counts is refused here, before anything of it is read.
+    /// records than it counts is refused here, before anything else of it is read.
     pub(crate) async fn read(file: &Reader, kind: Option<Kind>) -> Result<Self> {
         let numbers = decode_u64s(&file.require(Tag::Counts, 0).await?);
         let [closed, open, aliases] = numbers[..] else { return Err(file.damaged("its counts are not three")) };

@@ -19,13 +19,19 @@ fn keeps_to_its_plan(desk: &Desk, job: &str) -> (u64, u64) {
     (peak, projected)
 }
 
-/// The same for a job of filters, whose projection is no worst case and so must not be far off. It counts all chunks that a
-/// layer of blocks reads, though those that no block to come will read are let go of: so much it may be too high.
+/// The same for a job of filters, whose projection is no worst case and so must not be far off.
 #[track_caller]
 fn keeps_close_to_its_plan(desk: &Desk, job: &str) {
+    uses_of_its_plan(desk, job, 50);
+}
+
+/// The same, where so many percent are used at least. The plan counts all chunks that a layer of blocks reads, though those
+/// that no block to come will read are let go of: so much it may be too high.
+#[track_caller]
+fn uses_of_its_plan(desk: &Desk, job: &str, percent: u64) {
     let (peak, projected) = keeps_to_its_plan(desk, job);
     assert!(
-        projected <= 512 * MIB || 2 * peak >= projected,
+        projected <= 512 * MIB || 100 * peak >= percent * projected,
         "{job}: only {} of {} MiB were used",
         peak / MIB,
         projected / MIB
@@ -49,8 +55,9 @@ fn of_filters_on_floats() {
     image(512).write_tiled(&desk, "whole", noise(1 << 31));
     keeps_close_to_its_plan(&desk, "half --steps 'gaussian sigma=1' --workers 1 --memory 500MiB");
     keeps_close_to_its_plan(&desk, "whole --steps 'median size=3' --workers 2");
-    // The Gaussian's floats are most of a block, and two blocks are seldom at it at the same moment.
-    keeps_to_its_plan(&desk, "whole --steps 'gaussian sigma=1 | threshold above=1e9 | open ball=2' --workers 2");
+    // It uses 376 to 386 of 760 MiB, and used 629 when those chunks were kept.
+    let steps = "gaussian sigma=1 | threshold above=1e9 | open ball=2";
+    uses_of_its_plan(&desk, &format!("whole --steps '{steps}' --workers 2"), 45);
 }
 
 #[test]
