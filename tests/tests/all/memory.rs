@@ -99,14 +99,14 @@ fn of_labels() {
     keeps_to_its_plan(&desk, "noise --steps 'gaussian sigma=1 | threshold method=otsu | label' --workers 2");
 }
 
-/// Once a run is under way, blocks use the buffers of those before them: twice the blocks make few more of fresh pages, those of
-/// decoded chunks that are kept for neighbours.
+/// Once a run is under way, blocks use the buffers of those before them: twice the blocks make few more of fresh pages. Both
+/// volumes are long enough to hold all that is held at once, decoded chunks that are kept for neighbours among it.
 #[test]
 fn buffers_are_used_again() {
     let desk = Desk::new();
     let image = |depth| Image::new([depth, 256, 256], Dtype::U8, 64);
-    image(256).write_tiled(&desk, "half", noise(200));
-    image(512).write_tiled(&desk, "whole", noise(200));
+    image(512).write_tiled(&desk, "half", noise(200));
+    image(1024).write_tiled(&desk, "whole", noise(200));
     for steps in ["median size=3", "threshold above=90 | label"] {
         let made = |input: &str| {
             let how = "--block 128 --workers 1 --levels none --shards none --overwrite --quiet";
@@ -117,7 +117,7 @@ fn buffers_are_used_again() {
         let (half, whole) = (made("half"), made("whole"));
         eprintln!("{steps}: {half:?} and {whole:?} buffers, fresh and reused");
         let more = (whole.0.saturating_sub(half.0), whole.1 - half.1);
-        assert!(5 * more.0 <= more.1, "{steps}: {half:?}, {whole:?}");
+        assert!(10 * more.0 <= more.1, "{steps}: {half:?}, {whole:?}");
     }
 }
 
