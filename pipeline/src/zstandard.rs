@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::compress_bound;
 
 /// What the context of a higher level takes is no longer small beside a block.
 const KEPT_LEVEL_MAX: i32 = 5;
@@ -18,8 +19,8 @@ fn lock<T>(pool: &Mutex<T>) -> MutexGuard<'_, T> {
     pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One frame that holds `plain`, with its length and without a checksum.
-pub(crate) fn pack(level: i32, plain: &[u8]) -> io::Result<Vec<u8>> {
+/// Appends one frame that holds `plain`, with its length and without a checksum.
+pub(crate) fn pack(level: i32, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     let kept = {
         let mut packers = lock(&PACKERS);
         packers.iter().position(|(of, _)| *of == level).map(|at| packers.swap_remove(at).1)
@@ -28,11 +29,15 @@ pub(crate) fn pack(level: i32, plain: &[u8]) -> io::Result<Vec<u8>> {
         Some(packer) => packer,
         None => Compressor::new(level)?,
     };
-    let packed = packer.compress(plain)?;
+    out.reserve(compress_bound(plain.len()));
+    let mut behind = io::Cursor::new(std::mem::take(out));
+    behind.set_position(behind.get_ref().len() as u64);
+    let packed = packer.compress_to_buffer(plain, &mut behind);
+    *out = behind.into_inner();
     if level <= KEPT_LEVEL_MAX {
         lock(&PACKERS).push((level, packer));
     }
-    Ok(packed)
+    packed.map(|_| ())
 }
 
 /// Unpacks a frame, or several, into the room that `out` has, which is empty.
@@ -69,7 +74,9 @@ mod tests {
                 })
                 .collect();
             let level = [1, 3, 5, 9, -3][round % 5];
-            let packed = pack(level, &plain).unwrap();
+            let mut packed = b"what was there".to_vec();
+            pack(level, &plain, &mut packed).unwrap();
+            let packed = packed.split_off(b"what was there".len());
             assert_eq!(packed, zstd::bulk::compress(&plain, level).unwrap());
             let mut out = Vec::with_capacity(plain.len());
             unpack(&packed, &mut out).unwrap();

@@ -139,8 +139,8 @@ pub trait Element: Copy + Default + PartialEq + PartialOrd + Send + Sync + std::
     /// Foreground in the sense of label and morphology: anything that is not zero.
     fn is_foreground(self) -> bool;
 
-    /// Appends the little-endian bytes of `values` to `out`.
-    fn extend_le(values: &[Self], out: &mut Vec<u8>);
+    /// The little-endian bytes of `values`: those that lie in memory, where they lie so.
+    fn le_bytes(values: &[Self]) -> Cow<'_, [u8]>;
 
     /// Elements from native-endian bytes, whose length is a multiple of the size. Bool takes any non-zero byte as true;
     /// bytes of one's own that are to be bytes are not copied.
@@ -192,13 +192,11 @@ macro_rules! integer {
             fn is_foreground(self) -> bool {
                 self != 0
             }
-            fn extend_le(values: &[Self], out: &mut Vec<u8>) {
-                // An iterator over the bytes of each would go byte by byte.
-                let from = out.len();
-                out.resize(from + size_of_val(values), 0);
-                for (to, v) in out[from..].as_chunks_mut().0.iter_mut().zip(values) {
-                    *to = v.to_le_bytes();
+            fn le_bytes(values: &[Self]) -> Cow<'_, [u8]> {
+                if cfg!(target_endian = "little") {
+                    return Cow::Borrowed(bytemuck::must_cast_slice(values));
                 }
+                Cow::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect())
             }
             fn from_ne(bytes: Cow<'_, [u8]>) -> Vec<Self> {
                 let mut bytes = bytes;
@@ -263,13 +261,11 @@ macro_rules! float {
             fn is_foreground(self) -> bool {
                 self != 0.0
             }
-            fn extend_le(values: &[Self], out: &mut Vec<u8>) {
-                // An iterator over the bytes of each would go byte by byte.
-                let from = out.len();
-                out.resize(from + size_of_val(values), 0);
-                for (to, v) in out[from..].as_chunks_mut().0.iter_mut().zip(values) {
-                    *to = v.to_le_bytes();
+            fn le_bytes(values: &[Self]) -> Cow<'_, [u8]> {
+                if cfg!(target_endian = "little") {
+                    return Cow::Borrowed(bytemuck::must_cast_slice(values));
                 }
+                Cow::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect())
             }
             fn from_ne(bytes: Cow<'_, [u8]>) -> Vec<Self> {
                 let (whole, _) = bytes.as_chunks();
@@ -312,8 +308,8 @@ impl Element for bool {
     fn is_foreground(self) -> bool {
         self
     }
-    fn extend_le(values: &[Self], out: &mut Vec<u8>) {
-        out.extend(values.iter().map(|v| u8::from(*v)));
+    fn le_bytes(values: &[Self]) -> Cow<'_, [u8]> {
+        Cow::Borrowed(bytemuck::must_cast_slice(values))
     }
     fn from_ne(bytes: Cow<'_, [u8]>) -> Vec<Self> {
         bytes.iter().map(|b| *b != 0).collect()

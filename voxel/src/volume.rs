@@ -289,9 +289,7 @@ impl AnyVolume {
 
     /// The voxels as little-endian bytes, in C order.
     pub fn to_le_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        with_volume!(self, v => Element::extend_le(&v.data, &mut out));
-        out
+        with_volume!(self, v => Element::le_bytes(&v.data).into_owned())
     }
 }
 

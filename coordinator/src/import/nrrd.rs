@@ -415,8 +415,7 @@ impl<R: Read> Read for Numbers<R> {
 /// The number in this machine's byte order.
 fn number_bytes(dtype: Dtype, word: &str) -> Option<Vec<u8>> {
     fn bytes<T: Element>(value: T) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(8);
-        T::extend_le(&[value], &mut bytes);
+        let mut bytes = T::le_bytes(&[value]).into_owned();
         if cfg!(target_endian = "big") {
             bytes.reverse();
         }

@@ -285,30 +285,29 @@ impl ArraySpec {
         self.check()?;
         let object = self.object_region(index);
         let packer = Packer::new(self)?;
-        let plain = |chunk: Region| {
-            chunk.intersection(&object).map(|part| with_volume!(&*made(part), v => padded(v, chunk, part)))
-        };
-        let Some(shards) = self.shards else {
-            let start = std::array::from_fn(|a| index[a] * self.chunks[a]);
-            return packer.pack(plain(Region::new(start, self.chunks)).unwrap_or_default());
-        };
-
-        let per_shard: [usize; 3] = std::array::from_fn(|a| shards[a] / self.chunks[a]);
         // For the worst at once: a buffer that grew would be of another size with each block, and so of fresh pages. What
         // is not written to takes none.
         let mut body: Vec<u8> = Vec::with_capacity(self.most_bytes() as usize);
+        let Some(shards) = self.shards else {
+            packer.append(&with_volume!(&*made(object), v => plain(v, self.chunks, object)), &mut body)?;
+            return Ok(body.into());
+        };
+
+        let per_shard: [usize; 3] = std::array::from_fn(|a| shards[a] / self.chunks[a]);
         let mut entries: Vec<u8> = Vec::new();
         let inner_grid = Extent { shape: per_shard, planar: false };
         for inner in (0..inner_grid.region().voxels() as u64).map(|i| inner_grid.at(i)) {
             let start = std::array::from_fn(|a| index[a] * shards[a] + inner[a] * self.chunks[a]);
-            let plain = plain(Region::new(start, self.chunks)).unwrap_or_default();
-            let (offset, len) = if plain.iter().all(|byte| *byte == 0) {
-                (u64::MAX, u64::MAX)
-            } else {
-                let encoded = packer.pack(plain)?;
-                let offset = body.len() as u64;
-                body.extend_from_slice(&encoded);
-                (offset, encoded.len() as u64)
+            let offset = body.len() as u64;
+            if let Some(part) = Region::new(start, self.chunks).intersection(&object) {
+                with_volume!(&*made(part), v => {
+                    let plain = plain(v, self.chunks, part);
+                    if !is_zero(&plain) { packer.append(&plain, &mut body) } else { Ok(()) }
+                })?;
+            }
+            let (offset, len) = match body.len() as u64 - offset {
+                0 => (u64::MAX, u64::MAX),
+                len => (offset, len),
             };
             entries.extend(offset.to_le_bytes());
             entries.extend(len.to_le_bytes());
@@ -387,21 +386,36 @@ fn stored_dtype(dtype: Dtype) -> Dtype {
     if dtype == Dtype::Bool { Dtype::U8 } else { dtype }
 }
 
-/// The voxels of `part` as little-endian bytes at their places in `chunk`, whose first voxel is theirs, and 0 beyond.
-fn padded<T: Element>(volume: &Volume<T>, chunk: Region, part: Region) -> Vec<u8> {
+/// The voxels of `part` as little-endian bytes at their places in a chunk of this shape, whose first voxel is theirs, and
+/// 0 beyond. Where they make up the chunk and lie side by side already, they are not copied.
+fn plain<T: Element>(volume: &Volume<T>, chunk: [usize; 3], part: Region) -> Cow<'_, [u8]> {
+    if part.shape() == chunk
+        && let (Some(all), None) = {
+            let mut runs = volume.runs(part);
+            (runs.next(), runs.next())
+        }
+    {
+        return T::le_bytes(all);
+    }
     let element = T::DTYPE.size();
-    let [_, height, width] = chunk.shape();
+    let [depth, height, width] = chunk;
     let columns = part.start[2] - volume.region.start[2]..part.end[2] - volume.region.start[2];
-    let mut bytes = Vec::with_capacity(chunk.voxels() * element);
+    let mut bytes = Vec::with_capacity(depth * height * width * element);
     for z in part.start[0]..part.end[0] {
         for y in part.start[1]..part.end[1] {
-            T::extend_le(&volume.row(z, y)[columns.clone()], &mut bytes);
-            bytes.resize(bytes.len() + (chunk.end[2] - part.end[2]) * element, 0);
+            bytes.extend_from_slice(&T::le_bytes(&volume.row(z, y)[columns.clone()]));
+            bytes.resize(bytes.len() + (width - columns.len()) * element, 0);
         }
         bytes.resize(bytes.len() + (height - part.shape()[1]) * width * element, 0);
     }
-    bytes.resize(chunk.voxels() * element, 0);
-    bytes
+    bytes.resize(depth * height * width * element, 0);
+    Cow::Owned(bytes)
+}
+
+/// Whether all bytes are 0. Piece by piece, so that one that isn't is soon found, and a piece is looked at in vectors.
+fn is_zero(bytes: &[u8]) -> bool {
+    const PIECE: usize = 4096;
+    bytes.chunks(PIECE).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 /// What packs the chunks of one spec, made once per object. Byte order is settled before it sees the bytes.
@@ -427,21 +441,23 @@ impl Packer {
         Ok(Packer::Library(codecs))
     }
 
-    fn pack(&self, plain: Vec<u8>) -> Result<Bytes> {
+    /// Packs a chunk, and appends what comes of it to the bytes of the object.
+    fn append(&self, plain: &[u8], body: &mut Vec<u8>) -> Result<()> {
         let failed = |e: String| Error::internal(format!("a chunk can't be packed: {e}"));
         match self {
             Packer::Zstd(level) => {
-                Ok(zstandard::pack((*level).into(), &plain).map_err(|e| failed(e.to_string()))?.into())
+                zstandard::pack((*level).into(), plain, body).map_err(|e| failed(e.to_string()))?;
             }
             Packer::Library(codecs) => {
                 // One thread, and so the same bytes on every machine.
                 let options = CodecOptions::default().with_concurrent_target(1);
-                let mut bytes = Cow::Owned(plain);
+                let mut bytes = Cow::Borrowed(plain);
                 for codec in codecs {
                     bytes = codec.encode(bytes, &options).map_err(|e| failed(e.to_string()))?;
                 }
-                Ok(bytes.into_owned().into())
+                body.extend_from_slice(&bytes);
             }
         }
+        Ok(())
     }
 }

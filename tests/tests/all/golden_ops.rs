@@ -82,7 +82,7 @@ fn hash(of: impl IntoIterator<Item = u8>) -> String {
 
 fn bytes_of(image: &AnyVolume) -> Vec<u8> {
     let mut bytes = image.dtype().name().as_bytes().to_vec();
-    with_volume!(image, v => Element::extend_le(&v.data, &mut bytes));
+    with_volume!(image, v => bytes.extend_from_slice(&Element::le_bytes(&v.data)));
     bytes
 }
 

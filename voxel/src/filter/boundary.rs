@@ -39,6 +39,9 @@ impl Boundary {
             return Some(i as usize);
         }
         let inside = match self {
+            // One reflection, as nearly always, takes no division.
+            Boundary::Reflect if (-len..0).contains(&i) => -1 - i,
+            Boundary::Reflect if (len..2 * len).contains(&i) => 2 * len - 1 - i,
             Boundary::Reflect => {
                 let i = i.rem_euclid(2 * len);
                 if i < len { i } else { 2 * len - 1 - i }

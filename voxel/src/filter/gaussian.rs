@@ -329,9 +329,12 @@ impl Pass<'_> {
             }
             return;
         }
+        let under = self.under(0, planes.clone());
+        let mut rows = Vec::with_capacity(under.len());
         let mut sum_along_z = |sums: &mut [F]| {
             for y in 0..height {
-                let rows = self.column_rows(0, planes.clone(), |z| row(z, first_row + y));
+                rows.clear();
+                rows.extend(under.iter().map(|z| z.map(|z| row(z, first_row + y))));
                 self.down_columns(&rows, &taps[0], &mut columns.strip, &mut sums[y * width..], height * width);
             }
         };
@@ -360,7 +363,7 @@ impl Pass<'_> {
         if taps[1].is_empty() {
             return self.along_rows::<L, _, _>(ys.map(row), &taps[2], line, to);
         }
-        let rows = self.column_rows(1, ys, row);
+        let rows: Vec<_> = self.under(1, ys).into_iter().map(|y| y.map(&row)).collect();
         if taps[2].is_empty() {
             return self.down_columns(&rows, &taps[1], strip, to, width);
         }
@@ -368,17 +371,11 @@ impl Pass<'_> {
         self.along_rows::<L, _, _>(plane.chunks_exact(width), &taps[2], line, to);
     }
 
-    /// The rows under the windows around `out` along an axis, `None` for those of the constant.
-    fn column_rows<'r, T>(
-        &self,
-        axis: usize,
-        out: Range<usize>,
-        row: impl Fn(usize) -> &'r [T],
-    ) -> Vec<Option<&'r [T]>> {
+    /// What lies under the windows around `out` along an axis, by its place in the image; `None` for the constant.
+    fn under(&self, axis: usize, out: Range<usize>) -> Vec<Option<usize>> {
         let radius = self.gaussian.taps[axis].len() as isize / 2;
         let (boundary, n) = (self.gaussian.boundary, self.extent.shape[axis]);
-        let under = out.start as isize - radius..out.end as isize + radius;
-        under.map(|i| boundary.index(i, n).map(&row)).collect()
+        (out.start as isize - radius..out.end as isize + radius).map(|i| boundary.index(i, n)).collect()
     }
 
     /// Sums down columns as wide as what is needed; the rows of the result lie `stride` apart.

@@ -293,12 +293,12 @@ impl ColumnData {
     /// Appends the values, little-endian: 8 bytes each, 1 for bool. Bytes of several pieces of a column, one after the
     /// other, are the bytes of the column.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::U64(values) => Element::extend_le(values, out),
-            Self::I64(values) => Element::extend_le(values, out),
-            Self::F64(values) => Element::extend_le(values, out),
-            Self::Bool(values) => Element::extend_le(values, out),
-        }
+        out.extend_from_slice(&match self {
+            Self::U64(values) => Element::le_bytes(values),
+            Self::I64(values) => Element::le_bytes(values),
+            Self::F64(values) => Element::le_bytes(values),
+            Self::Bool(values) => Element::le_bytes(values),
+        });
     }
 
     /// The column from what [`ColumnData::encode`] wrote; `None` when `bytes` doesn't hold whole values of that type.

@@ -88,9 +88,7 @@ fn every_type_is_read_in_both_byte_orders() {
     ];
     for (code, dtype) in codes.into_iter().zip(types) {
         let little = with_dtype!(dtype, T => {
-            let mut bytes = Vec::new();
-            T::extend_le(&[T::from_f64(0.0), T::from_f64(1.0), T::from_f64(100.0), T::from_f64(77.0)], &mut bytes);
-            bytes
+            T::le_bytes(&[T::from_f64(0.0), T::from_f64(1.0), T::from_f64(100.0), T::from_f64(77.0)]).into_owned()
         });
         let mut big = little.clone();
         big.chunks_exact_mut(dtype.size()).for_each(<[u8]>::reverse);
