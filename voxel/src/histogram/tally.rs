@@ -5,7 +5,7 @@ use crate::simd::vectorised;
 use crate::{AnyVolume, Dtype, Element, Region, Volume, with_dtype, with_volume};
 
 use super::codec::{put_counts, put_dtype, put_u64, take_counts, take_dtype, take_u64};
-use super::table::Table;
+use super::table::{Pairs, Table};
 use super::{Scalar, VALUES_MAX};
 
 /// What the first pass over an image, or a part of one, found.
@@ -218,7 +218,11 @@ fn tallied<T: Element>(volume: &Volume<T>, part: Region) -> Tally {
     let mut tally = Tally::new(T::DTYPE);
     tally.voxels = part.voxels() as u64;
     match T::BITS {
-        8 => tally.set_counts(0, 0, table::<T, 256, 4>(runs(), 0, 0)),
+        8 => {
+            let mut pairs = Pairs::new();
+            runs().for_each(|run| pairs.count(run));
+            tally.set_counts(0, 0, pairs.into_totals::<T>());
+        }
         16 => tally.set_counts(0, 0, table::<T, 65536, 2>(runs(), 0, 0)),
         _ => {
             tally.span = runs().filter_map(finite_span).reduce(|(a, b), (c, d)| (a.min(c), b.max(d)));
