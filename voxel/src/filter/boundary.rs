@@ -139,6 +139,21 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_extended_by_what_each_index_stands_for() {
+        for n in 1..6usize {
+            let row: Vec<usize> = (0..n).collect();
+            for boundary in [Boundary::Reflect, Boundary::Mirror, Boundary::Nearest, Boundary::Constant(0.0)] {
+                for (first, len) in (-9..8).flat_map(|first| (0..17).map(move |len| (first, len))) {
+                    let mut line = vec![usize::MAX; len];
+                    boundary.extend_row(&row, 0, n, first, &mut line, 99, |voxel| voxel);
+                    let each = (0..len).map(|i| boundary.index(first + i as isize, n).unwrap_or(99));
+                    assert!(line.iter().copied().eq(each), "{boundary:?}, {len} from {first} on, of {n}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_asked_for_outside_is_always_in_the_clipped_halo() {
         for n in 1..7usize {
             for (a, b) in (0..n).flat_map(|a| (a + 1..=n).map(move |b| (a, b))) {
