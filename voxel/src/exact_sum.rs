@@ -221,11 +221,24 @@ impl Moments {
 
     /// The sum, rounded once to the nearest f64 (ties to even); infinite beyond its range, 0.0 for no values.
     pub fn sum(&self) -> f64 {
+        if let Some(sum) = self.narrow_sum() {
+            return sum as f64;
+        }
         Signed::from_twos_complement(self.limbs().0).to_f64(self.kind().exponent())
+    }
+
+    /// The sum of integers where it is no wider, as for most objects: then it takes no memory to make numbers of it.
+    fn narrow_sum(&self) -> Option<i64> {
+        let Totals::Integer(IntegerSums { sum: Wide([sum, above]), .. }) = self.totals else { return None };
+        let sum = sum.cast_signed();
+        (above == (sum >> 63).cast_unsigned()).then_some(sum)
     }
 
     /// The mean: the exact sum, rounded once to 53 bits, divided by the count. `None` when nothing was added.
     pub fn mean(&self) -> Option<f64> {
+        if let Some(sum) = self.narrow_sum().filter(|_| self.count > 0) {
+            return Some(sum as f64 / self.count as f64);
+        }
         let sum = Signed::from_twos_complement(self.limbs().0);
         (self.count > 0).then(|| sum.divided(self.kind().exponent(), self.count as f64))
     }
@@ -237,10 +250,10 @@ impl Moments {
             return None;
         }
         let (sum, squares) = self.limbs();
-        if let Totals::Integer(IntegerSums { sum: Wide([sum, above]), squares: Wide([squares, 0, 0]) }) = self.totals
-            && above == (sum as i64 >> 63) as u64
+        if let Totals::Integer(IntegerSums { squares: Wide([squares, 0, 0]), .. }) = self.totals
+            && let Some(sum) = self.narrow_sum()
         {
-            let sum = (sum as i64).unsigned_abs();
+            let sum = sum.unsigned_abs();
             return Some(narrow_covariance(self.count, sum, sum, squares));
         }
         let sum = Signed::from_twos_complement(sum).magnitude;

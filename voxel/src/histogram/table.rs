@@ -100,20 +100,19 @@ impl Pairs {
     pub(super) fn into_totals<T: Element>(mut self) -> Vec<u64> {
         self.settle();
         let mut by_key = vec![0; self.totals.len()];
-        for (byte, total) in (0..=u8::MAX).zip(self.totals) {
-            for value in T::from_ne([byte][..].into()) {
-                by_key[value.key() as usize] += total;
-            }
+        for (value, total) in T::from_ne((0..=u8::MAX).collect::<Vec<u8>>().into()).into_iter().zip(self.totals) {
+            by_key[value.key() as usize] += total;
         }
         by_key
     }
 
     fn settle(&mut self) {
         for (second, counts) in self.counts.chunks_exact_mut(256).enumerate() {
-            for (first, count) in counts.iter_mut().enumerate() {
-                let count = u64::from(std::mem::take(count));
-                self.totals[first] += count;
-                self.totals[second] += count;
+            let all: u64 = counts.iter().map(|count| u64::from(*count)).sum();
+            if all > 0 {
+                self.totals[second] += all;
+                self.totals.iter_mut().zip(&*counts).for_each(|(total, count)| *total += u64::from(*count));
+                counts.fill(0);
             }
         }
         self.pending = 0;

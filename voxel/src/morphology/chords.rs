@@ -189,6 +189,7 @@ fn eroded_tile<T: Element>(
     let needed = tile.grown(chords.radius, shape);
     let mut work = vec![0; chords.work(tile)];
     let height = rows + 2 * chords.radius[1];
+    let mut planes = Vec::new();
     for z in needed.start[0]..needed.end[0] {
         load(input, z, needed, tile, height, chords.radius[1], flip, beyond, &mut work);
         let level = (words + 2) * height;
@@ -202,7 +203,8 @@ fn eroded_tile<T: Element>(
             let below = |dz: usize| (dz > 0 && (tile.start[0]..tile.end[0]).contains(&(z + dz))).then_some(z + dz);
             let at = |to: usize| (to - tile.start[0]) * words * rows;
             let distances = || (0..chords.stack.len()).filter(|dz| chords.stack[*dz] == d);
-            let planes: Vec<usize> = distances().flat_map(|dz| [above(dz), below(dz)]).flatten().map(at).collect();
+            planes.clear();
+            planes.extend(distances().flat_map(|dz| [above(dz), below(dz)]).flatten().map(at));
             if planes.is_empty() {
                 continue;
             }

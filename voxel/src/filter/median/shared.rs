@@ -24,6 +24,9 @@ pub(super) fn lanes(dtype: Dtype) -> usize {
     with_dtype!(dtype, T => <T as Keyed>::Key::LANES)
 }
 
+/// Pairs of slabs that two windows have in common at most: where windows are a column of as many voxels as a network takes.
+const PAIRS_MAX: usize = super::NETWORK_MAX / 2;
+
 /// How long the buffers are.
 pub(super) struct Sizes {
     /// Keys from one line to the next: an output row in whole chunks, the halo on both sides, in whole chunks again.
@@ -117,8 +120,10 @@ pub(super) fn medians<T: Keyed>(median: &Median, input: &Volume<T>, output: &mut
                 slabs_made += 1;
             }
             let slab_at = |i: usize| &slabs[i % sizes.slabs * slab..][..slab];
-            let in_common = if sizes.pairs == 1 {
-                vec![slab_at(y + 1), slab_at(y + 2)]
+            let (two, mut more);
+            let in_common: &[&[_]] = if sizes.pairs == 1 {
+                two = [slab_at(y + 1), slab_at(y + 2)];
+                &two
             } else {
                 while pairs_made < y / 2 + sizes.pairs {
                     let to = &mut pairs[pairs_made % sizes.pairs * 2 * slab..][..2 * slab];
@@ -126,11 +131,13 @@ pub(super) fn medians<T: Keyed>(median: &Median, input: &Volume<T>, output: &mut
                     make_pairs::<T::Key>(&join, a, b, to, &mut wires);
                     pairs_made += 1;
                 }
-                pairs.chunks_exact(2 * slab).collect()
+                more = [&pairs[..0]; PAIRS_MAX];
+                more.iter_mut().zip(pairs.chunks_exact(2 * slab)).for_each(|(to, pair)| *to = pair);
+                &more[..sizes.pairs]
             };
             let (first, second) = out.split_at_mut(out_width);
             let ends = [slab_at(y), slab_at(if second.is_empty() { y } else { y + height })];
-            pick_medians::<T::Key>(&common, &in_common, ends, &mut picked, &mut wires, &mut spare);
+            pick_medians::<T::Key>(&common, in_common, ends, &mut picked, &mut wires, &mut spare);
             decode::<T>(&picked, first);
             decode::<T>(&picked[sizes.chunks..], second);
         }
