@@ -285,14 +285,15 @@ impl ArraySpec {
         self.check()?;
         let object = self.object_region(index);
         let packer = Packer::new(self)?;
-        // For the worst at once: a buffer that grew would be of another size with each block, and so of fresh pages. What
-        // is not written to takes none.
-        let mut body: Vec<u8> = Vec::with_capacity(self.most_bytes() as usize);
         let Some(shards) = self.shards else {
+            let mut body = Vec::new();
             packer.append(&with_volume!(&*made(object), v => plain(v, self.chunks, object)), &mut body)?;
             return Ok(body.into());
         };
 
+        // For the worst at once: a buffer that grew would be of another size with each block, and so of fresh pages. What
+        // is not written to takes none.
+        let mut body: Vec<u8> = Vec::with_capacity(self.most_bytes() as usize);
         let per_shard: [usize; 3] = std::array::from_fn(|a| shards[a] / self.chunks[a]);
         let mut entries: Vec<u8> = Vec::new();
         let inner_grid = Extent { shape: per_shard, planar: false };
