@@ -150,7 +150,7 @@ async fn write(folder: &Path, blocks: usize) -> Result<(), Box<dyn Error>> {
     };
     let noise = |i: usize| {
         let bits = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
-        bits as u8 + if i / 20 % 3 == 0 { 60 } else { 150 }
+        bits as u8 + if (i / 20).is_multiple_of(3) { 60 } else { 150 }
     };
     let voxels: Vec<u8> = (0..extent.region().voxels()).map(noise).collect();
     let store = Store::open(&folder.to_string_lossy())?;
