@@ -27,6 +27,7 @@ use voxel::{Dtype, Extent};
 
 pub use axes::Kind as AxisKind;
 pub use cache::ChunkCache;
+pub(crate) use cache::Wanted;
 pub use codec::{BloscCompressor, Codec};
 pub use geometry::{Geometry, StoredAxis};
 pub use group::{Group, METADATA_KEYS, OmeVersion};

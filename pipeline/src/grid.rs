@@ -1,6 +1,9 @@
 //! Blocks and groups as arithmetic: unit number to coordinates to region, and the tree of bricks above the blocks.
 //! Nothing here is ever a list, so a plan of a million blocks is as small as a plan of one.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use voxel::{Extent, Region};
 
@@ -53,6 +56,25 @@ pub fn coordinates(unit: u64, counts: [usize; 3]) -> [usize; 3] {
 /// C-order number of the unit at `at` in a grid of `counts`.
 pub fn number(at: [usize; 3], counts: [usize; 3]) -> u64 {
     ((at[0] * counts[1] + at[1]) * counts[2] + at[2]) as u64
+}
+
+/// The first unit after `at`, in C order, of those in a box of units.
+pub fn following(at: [usize; 3], within: &[Range<usize>; 3]) -> Option<[usize; 3]> {
+    if within.iter().any(Range::is_empty) {
+        return None;
+    }
+    // It has the coordinates of `at` as far as some axis, a larger one along that, and the least along the others.
+    (0..3).rev().find_map(|axis| {
+        let alike = (0..axis).all(|a| within[a].contains(&at[a]));
+        let larger = within[axis].start.max(at[axis] + 1);
+        (alike && larger < within[axis].end).then(|| {
+            std::array::from_fn(|a| match a.cmp(&axis) {
+                Ordering::Less => at[a],
+                Ordering::Equal => larger,
+                Ordering::Greater => within[a].start,
+            })
+        })
+    })
 }
 
 /// A face of a box: bit `2 * axis` for the low side, `2 * axis + 1` for the high side.
@@ -213,6 +235,27 @@ mod tests {
                     let toward = (0..3).filter(|i| p[*i] != q[*i]).map(|i| face_bit(i, q[i] > p[i]));
                     // A voxel at the shared corner touches all these faces; one of them must still be open.
                     assert!(toward.into_iter().any(|bit| TREE.open_faces(below, p) & bit != 0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_following_unit_is_the_least_of_the_larger_ones() {
+        let counts = [3, 4, 3];
+        let ranges = |n: usize| (0..=n).flat_map(move |start| (start..=n).map(move |end| start..end));
+        for z in ranges(counts[0]) {
+            for y in ranges(counts[1]) {
+                for x in ranges(counts[2]) {
+                    let within = [z.clone(), y.clone(), x];
+                    for unit in 0..counts.iter().product::<usize>() as u64 {
+                        let inside = |unit: &u64| {
+                            let at = coordinates(*unit, counts);
+                            (0..3).all(|a| within[a].contains(&at[a]))
+                        };
+                        let expected = (unit + 1..36).find(inside).map(|unit| coordinates(unit, counts));
+                        assert_eq!(following(coordinates(unit, counts), &within), expected, "{unit} {within:?}");
+                    }
                 }
             }
         }

@@ -16,12 +16,14 @@ use voxel::{AnyVolume, Dtype, Region, Volume};
 use crate::array::ArraySpec;
 use crate::count::{self, Partial};
 use crate::op::{Op, together};
-use crate::plan::{Intensity, Leaf, Pass, Plan, Stored};
+use crate::plan::{Intensity, Leaf, Part, Pass, Plan, Stored};
 use crate::reduce::Contribution;
 use crate::sources::Versions;
 use crate::state::State;
 use crate::task::{Gate, Worker, Written};
 use crate::{Error, Result};
+
+use read::Reader;
 
 /// What one unit gave, for the segment's receipt.
 #[derive(Default)]
@@ -41,16 +43,17 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
     let block = plan.grid.region(unit);
     let regions = plan.regions(pass, block);
     let beside = beside(plan, pass);
+    let mut reader = Reader { worker, gate, stage, block, done: &mut done };
     let mut intensity = match beside {
-        Some(Beside::Image(image)) => Some(read::image(worker, gate, image, block, block, &mut done).await?),
-        Some(Beside::Other) => Some(read::intensity(worker, gate, block, &mut done).await?),
+        Some(Beside::Image(image)) => Some(reader.image(image, Part::Image(image), block).await?),
+        Some(Beside::Other) => Some(reader.intensity().await?),
         Some(Beside::OnTheWay(_)) | None => None,
     };
     let mask = match plan.mask_region(pass, &regions, block) {
-        Some(region) => Some(read::mask(worker, gate, region, &mut done).await?),
+        Some(region) => Some(reader.mask(region).await?),
         None => None,
     };
-    let mut here = read::image(worker, gate, pass.from, regions[0], block, &mut done).await?;
+    let mut here = reader.image(pass.from, Part::From, regions[0]).await?;
     let state = worker.state_before(stage).await?;
 
     let mut permit = Some(gate.compute().await?);

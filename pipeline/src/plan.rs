@@ -41,6 +41,7 @@ use crate::store::Store;
 use crate::{Error, Result};
 
 pub use given::Given;
+pub(crate) use readers::Part;
 pub use stage::{Count, Leaf, Pass, Round, SEGMENT_SECONDS, Stage, StageKind};
 
 /// The version of the plan's own form; a worker refuses any other.

@@ -7,6 +7,7 @@
 
 mod advance;
 mod name;
+mod turns;
 mod worker;
 
 use futures::{StreamExt, TryStreamExt};

@@ -1,5 +1,6 @@
 //! Chunks in memory: each fetched once and decoded once, however many threads want it, and kept while there is room.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,8 +12,9 @@ use voxel::AnyVolume;
 use crate::store::Version;
 use crate::{Error, Result};
 
-/// Decoded chunks of any number of arrays, up to a bound in bytes, least recently used out first. Clones share it. Make
-/// one for a run: it takes what it holds to be still what the store holds.
+/// Decoded chunks of any number of arrays, up to a bound in bytes. Where there are more, those go first that are wanted
+/// last, as far as that is known ([`Wanted`]), and of others the least recently used. Clones share it. Make one for a run:
+/// it takes what it holds to be still what the store holds.
 ///
 /// Chunks in use by a [`super::Fetched`] are never dropped, so those can hold it above the bound for a while; they
 /// count, so nothing else is then kept. Indices of shards take up to an eighth of the bound.
@@ -21,9 +23,26 @@ pub struct ChunkCache(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    chunks: Mutex<Lru<ChunkKey, Arc<Slot>>>,
-    indices: Mutex<Lru<ChunkKey, Arc<IndexSlot>>>,
+    chunks: Mutex<Kept<ChunkKey, Arc<Slot>>>,
+    indices: Mutex<Kept<ChunkKey, Arc<IndexSlot>>>,
     bytes_max: AtomicUsize,
+}
+
+/// Who else reads a chunk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// How often it is fetched before nobody wants it any more.
+    pub(crate) readers: u64,
+    /// When it is fetched next: a stage and a unit of it.
+    pub(crate) next: Next,
+}
+
+/// A stage, and a unit of it.
+pub(crate) type Next = (usize, u64);
+
+impl Wanted {
+    /// Nothing is known of who will.
+    pub(crate) const BY_ANYBODY: Self = Self { readers: u64::MAX, next: (0, 0) };
 }
 
 /// An array's id, and the grid index along z, y, x of a chunk or shard.
@@ -147,8 +166,8 @@ impl ChunkCache {
     /// chunks wanted by several threads at the same time are still shared.
     pub fn new(bytes_max: usize) -> Self {
         Self(Arc::new(Shared {
-            chunks: Mutex::new(Lru::new()),
-            indices: Mutex::new(Lru::new()),
+            chunks: Mutex::new(Kept::new()),
+            indices: Mutex::new(Kept::new()),
             bytes_max: AtomicUsize::new(bytes_max),
         }))
     }
@@ -185,6 +204,11 @@ impl ChunkCache {
         lock(&self.0.chunks).weigh(key, slot, bytes);
     }
 
+    /// Notes when a chunk is wanted next; the latest that anybody says is true, since units are begun in order.
+    pub(super) fn wanted(&self, key: &ChunkKey, slot: &Arc<Slot>, next: Next) {
+        lock(&self.0.chunks).postpone(key, slot, next);
+    }
+
     /// Forgets a chunk, so that the next who wants it reads it anew.
     pub(super) fn forget(&self, key: &ChunkKey, slot: &Arc<Slot>) {
         lock(&self.0.chunks).remove(key, slot);
@@ -219,11 +243,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Shared values with weights, least recently used first.
+/// Shared values with weights; first to go are those wanted last, of these the least recently used.
 #[derive(Debug)]
-struct Lru<K, V> {
+struct Kept<K, V> {
     entries: HashMap<K, Held<V>>,
-    by_use: BTreeMap<u64, K>,
+    by_use: BTreeMap<Use, K>,
     clock: u64,
     bytes: usize,
 }
@@ -232,22 +256,34 @@ struct Lru<K, V> {
 struct Held<V> {
     value: V,
     bytes: usize,
-    last_use: u64,
+    used: Use,
 }
 
-impl<K: Eq + Hash + Copy, T: Default> Lru<K, Arc<T>> {
+/// When a value is wanted next, and when it was used last.
+type Use = (Reverse<Next>, u64);
+
+impl<K: Eq + Hash + Copy, T: Default> Kept<K, Arc<T>> {
     fn new() -> Self {
         Self { entries: HashMap::new(), by_use: BTreeMap::new(), clock: 0, bytes: 0 }
     }
 
     fn get_or_default(&mut self, key: K) -> Arc<T> {
         self.clock += 1;
-        let last_use = self.clock;
-        let held = self.entries.entry(key).or_insert_with(|| Held { value: Arc::default(), bytes: 0, last_use });
-        self.by_use.remove(&held.last_use);
-        held.last_use = last_use;
-        self.by_use.insert(last_use, key);
+        let used = (Reverse((0, 0)), self.clock);
+        let held = self.entries.entry(key).or_insert_with(|| Held { value: Arc::default(), bytes: 0, used });
+        self.by_use.remove(&held.used);
+        held.used.1 = self.clock;
+        self.by_use.insert(held.used, key);
         Arc::clone(&held.value)
+    }
+
+    fn postpone(&mut self, key: &K, value: &Arc<T>, next: Next) {
+        let held = self.entries.get_mut(key).filter(|held| Arc::ptr_eq(&held.value, value));
+        if let Some(held) = held.filter(|held| held.used.0.0 < next) {
+            self.by_use.remove(&held.used);
+            held.used.0 = Reverse(next);
+            self.by_use.insert(held.used, *key);
+        }
     }
 
     fn weigh(&mut self, key: &K, value: &Arc<T>, bytes: usize) {
@@ -261,12 +297,12 @@ impl<K: Eq + Hash + Copy, T: Default> Lru<K, Arc<T>> {
         if self.entries.get(key).is_some_and(|held| Arc::ptr_eq(&held.value, value))
             && let Some(held) = self.entries.remove(key)
         {
-            self.by_use.remove(&held.last_use);
+            self.by_use.remove(&held.used);
             self.bytes -= held.bytes;
         }
     }
 
-    /// Drops the least recently used until the rest fits into `bytes_max`; what somebody holds stays. Entries without
+    /// Drops what is wanted last until the rest fits into `bytes_max`; what somebody holds stays. Entries without
     /// weight (fill chunks, failed fetches) would never be pushed out, so each counts as a little more than its
     /// bookkeeping.
     fn trim(&mut self, bytes_max: usize) {
@@ -294,21 +330,39 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first_and_what_is_held_stays() {
-        let mut lru: Lru<u32, Arc<u8>> = Lru::new();
+        let mut kept: Kept<u32, Arc<u8>> = Kept::new();
         for key in 0..4 {
-            let value = lru.get_or_default(key);
-            lru.weigh(&key, &value, 700);
+            let value = kept.get_or_default(key);
+            kept.weigh(&key, &value, 700);
         }
-        let held = lru.get_or_default(1);
-        lru.get_or_default(0);
-        lru.trim(3000);
-        let mut left: Vec<u32> = lru.entries.keys().copied().collect();
+        let held = kept.get_or_default(1);
+        kept.get_or_default(0);
+        kept.trim(3000);
+        let mut left: Vec<u32> = kept.entries.keys().copied().collect();
         left.sort();
-        assert_eq!((left, lru.bytes), (vec![0, 1, 3], 2100));
-        lru.trim(0);
-        assert_eq!(lru.entries.keys().collect::<Vec<_>>(), [&1]);
+        assert_eq!((left, kept.bytes), (vec![0, 1, 3], 2100));
+        kept.trim(0);
+        assert_eq!(kept.entries.keys().collect::<Vec<_>>(), [&1]);
         drop(held);
-        lru.trim(0);
-        assert_eq!((lru.entries.len(), lru.by_use.len(), lru.bytes), (0, 0, 0));
+        kept.trim(0);
+        assert_eq!((kept.entries.len(), kept.by_use.len(), kept.bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_wanted_last_goes_first() {
+        let mut kept: Kept<u32, Arc<u8>> = Kept::new();
+        for (key, next) in [(0, (1, 3)), (1, (1, 9)), (2, (0, 0)), (3, (2, 0)), (4, (1, 9))] {
+            let value = kept.get_or_default(key);
+            kept.weigh(&key, &value, 700);
+            kept.postpone(&key, &value, next);
+            // What somebody said before who came later.
+            kept.postpone(&key, &value, (0, 1));
+        }
+        for gone in [3, 1, 4, 0] {
+            let bytes = kept.bytes + kept.entries.len() * 256 - 1;
+            kept.trim(bytes);
+            assert!(!kept.entries.contains_key(&gone), "{gone}");
+        }
+        assert_eq!((kept.entries.len(), kept.by_use.len(), kept.bytes), (1, 1, 700));
     }
 }

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use voxel::{AnyVolume, Dtype, Element, Region, Volume, with_dtype, with_volume};
 
 use super::Array;
-use super::cache::{ChunkCache, ChunkKey, Raw, ShardIndex, Slot};
+use super::cache::{ChunkCache, ChunkKey, Raw, ShardIndex, Slot, Wanted};
 use super::metadata::Shards;
 use crate::store::Version;
 use crate::{Error, Result};
@@ -353,17 +353,17 @@ impl Fetched {
     /// Data when a chunk is damaged, naming it.
     pub fn decode(self) -> Result<AnyVolume> {
         let mut canvas = Canvas::new(self.array.dtype(), self.region);
-        self.decode_into(&mut canvas, &|_| u64::MAX)?;
+        self.decode_into(&mut canvas, &|_| Wanted::BY_ANYBODY)?;
         Ok(canvas.into_image())
     }
 
     /// Decodes the chunks that nobody has decoded yet and puts the region's voxels in their place. Work for a processor,
-    /// not for an async thread; waits for chunks that another thread is decoding. `readers` says how often a chunk is
-    /// wanted, by the voxels it covers: fetched so often, it is kept no longer.
+    /// not for an async thread; waits for chunks that another thread is decoding. `wanted` says of a chunk, by the voxels
+    /// it covers, who else reads it: fetched so often, it is kept no longer.
     ///
     /// # Errors
     /// Data when a chunk is damaged, naming it. Internal when the canvas has another element type.
-    pub(crate) fn decode_into(self, canvas: &mut Canvas, readers: &dyn Fn(Region) -> u64) -> Result<()> {
+    pub(crate) fn decode_into(self, canvas: &mut Canvas, wanted: &dyn Fn(Region) -> Wanted) -> Result<()> {
         let Fetched { array, cache, parts, .. } = self;
         for Part { index, slot } in parts {
             let (key, covers) = (array.key(index), array.region_of(index));
@@ -372,8 +372,10 @@ impl Fetched {
                 cache.weigh(&key, &slot, voxels.region().voxels() * voxels.dtype().size());
                 Ok(voxels)
             });
-            if decoded.is_err() || slot.reads() >= readers(covers) {
-                cache.forget(&key, &slot);
+            let Wanted { readers, next } = wanted(covers);
+            match decoded.is_err() || slot.reads() >= readers {
+                true => cache.forget(&key, &slot),
+                false => cache.wanted(&key, &slot, next),
             }
             decoded?;
             match Arc::try_unwrap(slot).map(Slot::into_voxels) {

@@ -1,115 +1,123 @@
-//! Reading a box of an array, part by part.
+//! Reading what a block needs, part by part.
 
-use futures::StreamExt;
-use futures::stream;
+use tokio::task::JoinSet;
 use voxel::{AnyVolume, Dtype, Region, Volume};
 
 use super::Done;
-use crate::array::{Array, Canvas, ChunkCache, Fetched};
+use crate::array::{Array, Canvas, Fetched, Wanted};
 use crate::plan::memory::READ_PART_BYTES;
-use crate::plan::{Input, Intensity};
+use crate::plan::{Input, Intensity, Part};
 use crate::sources::Role;
 use crate::task::{Gate, Worker};
 use crate::{Error, Result};
 
-/// Reads `region` of an image, for the sake of `block`: the input where it lies, any other where an earlier stage has
-/// put it.
-pub(super) async fn image(
-    worker: &Worker,
-    gate: &Gate,
-    image: usize,
-    region: Region,
-    block: Region,
-    done: &mut Done,
-) -> Result<AnyVolume> {
-    if image == 0 {
-        let (array, plan) = (&worker.sources.input, &worker.plan.input);
-        return input(array, plan, Role::Input, Some(block), worker, gate, region, done).await;
-    }
-    let array = worker.stored(image).await?;
-    let mut gone = None;
-    let note = |part: &Fetched| gone = gone.take().or_else(|| part.absent());
-    let voxels = boxed(&array, &worker.cache, gate, region, &worker.plan.readers(image), note).await?;
-    // Every object of such an image was written, those that are all fill too: this one has been deleted since, by a rule
-    // of the bucket or by hand, and what it held is not known.
-    if let Some(key) = gone {
-        let why = "is not there any more, though this run wrote it";
-        let hint = "run again with --overwrite to compute everything anew";
-        return Err(Error::data(format!("{} {why}", array.store().display(&key))).hint(hint));
-    }
-    // Masks are stored as bytes, and labels as narrow as they can be.
-    let dtype = worker.plan.dtype(image);
-    Ok(if voxels.dtype() == dtype { voxels } else { voxel::filter::cast(voxels, region, dtype) })
+/// What a block of a stage reads, and what is told of that.
+pub(super) struct Reader<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) gate: &'a Gate,
+    pub(super) stage: usize,
+    pub(super) block: Region,
+    pub(super) done: &'a mut Done,
 }
 
-/// Reads `region` of the array that object statistics read, where it is another than the job's own images.
-pub(super) async fn intensity(worker: &Worker, gate: &Gate, region: Region, done: &mut Done) -> Result<AnyVolume> {
-    match (&worker.sources.intensity, &worker.plan.intensity) {
-        (Some(array), Intensity::Other(other)) => {
-            input(array, other, Role::Intensity, None, worker, gate, region, done).await
+impl Reader<'_> {
+    /// Reads `region` of an image, which is `part` of what the block reads: the input where it lies, any other where an
+    /// earlier stage has put it.
+    pub(super) async fn image(&mut self, image: usize, part: Part, region: Region) -> Result<AnyVolume> {
+        let worker = self.worker;
+        if image == 0 {
+            return self.input(&worker.sources.input, &worker.plan.input, Role::Input, part, region).await;
         }
-        _ => Err(Error::internal("the array of intensities was not opened")),
-    }
-}
-
-/// Reads `region` of the mask: true inside.
-pub(super) async fn mask(worker: &Worker, gate: &Gate, region: Region, done: &mut Done) -> Result<Volume<bool>> {
-    let (Some(array), Some(mask)) = (&worker.sources.mask, &worker.plan.mask) else {
-        return Err(Error::internal("the mask was not opened"));
-    };
-    let voxels = input(array, mask, Role::Mask, None, worker, gate, region, done).await?;
-    match voxel::filter::cast(voxels, region, Dtype::Bool) {
-        AnyVolume::Bool(mask) => Ok(mask),
-        _ => Err(Error::internal("a mask is not bool")),
-    }
-}
-
-/// Reads `region` from an array that the plan reads. Many blocks read a chunk of the input; `block`, whose own it is, tells
-/// that it was missing.
-async fn input(
-    array: &Array,
-    input: &Input,
-    role: Role,
-    block: Option<Region>,
-    worker: &Worker,
-    gate: &Gate,
-    region: Region,
-    done: &mut Done,
-) -> Result<AnyVolume> {
-    let note = |part: &Fetched| {
-        done.read.extend(part.versions().into_iter().map(|(key, version)| (role.key(&key), version)));
-        if let Some(block) = block {
-            done.missing_chunks += part.missing_in(input.region_of(block), input.offset) as u64;
+        let array = worker.stored(image).await?;
+        let mut gone = None;
+        let note = |part: &Fetched| gone = gone.take().or_else(|| part.absent());
+        let voxels = self.boxed(&array, part, region, note).await?;
+        // Every object of such an image was written, those that are all fill too: this one has been deleted since, by a
+        // rule of the bucket or by hand, and what it held is not known.
+        if let Some(key) = gone {
+            let why = "is not there any more, though this run wrote it";
+            let hint = "run again with --overwrite to compute everything anew";
+            return Err(Error::data(format!("{} {why}", array.store().display(&key))).hint(hint));
         }
-    };
-    let (cache, region_of, plan) = (&worker.cache, input.region_of(region), &worker.plan);
-    let image = match role {
-        Role::Input => boxed(array, cache, gate, region_of, &plan.readers(0), note).await?,
-        // What is read beside the input may be read by any pass.
-        _ => boxed(array, cache, gate, region_of, &|_| u64::MAX, note).await?,
-    };
-    Ok(at(image, region))
-}
-
-async fn boxed(
-    array: &Array,
-    cache: &ChunkCache,
-    gate: &Gate,
-    region: Region,
-    readers: &(dyn Fn(Region) -> u64 + Sync),
-    mut note: impl FnMut(&Fetched),
-) -> Result<AnyVolume> {
-    let parts = parts(region, array.chunk(), array.dtype().size());
-    let mut canvas = Canvas::new(array.dtype(), region);
-    let mut fetched = stream::iter(parts.into_iter().map(|part| array.fetch(cache, part))).buffered(2);
-    while let Some(part) = fetched.next().await {
-        let part = part?;
-        note(&part);
-        let permit = gate.compute().await?;
-        tokio::task::block_in_place(|| part.decode_into(&mut canvas, readers))?;
-        drop(permit);
+        // Masks are stored as bytes, and labels as narrow as they can be.
+        let dtype = worker.plan.dtype(image);
+        Ok(if voxels.dtype() == dtype { voxels } else { voxel::filter::cast(voxels, region, dtype) })
     }
-    Ok(canvas.into_image())
+
+    /// Reads the block in the array that object statistics read, where it is another than the job's own images.
+    pub(super) async fn intensity(&mut self) -> Result<AnyVolume> {
+        let (worker, block) = (self.worker, self.block);
+        match (&worker.sources.intensity, &worker.plan.intensity) {
+            (Some(array), Intensity::Other(other)) => {
+                self.input(array, other, Role::Intensity, Part::Intensity, block).await
+            }
+            _ => Err(Error::internal("the array of intensities was not opened")),
+        }
+    }
+
+    /// Reads `region` of the mask: true inside.
+    pub(super) async fn mask(&mut self, region: Region) -> Result<Volume<bool>> {
+        let worker = self.worker;
+        let (Some(array), Some(mask)) = (&worker.sources.mask, &worker.plan.mask) else {
+            return Err(Error::internal("the mask was not opened"));
+        };
+        let voxels = self.input(array, mask, Role::Mask, Part::Mask, region).await?;
+        match voxel::filter::cast(voxels, region, Dtype::Bool) {
+            AnyVolume::Bool(mask) => Ok(mask),
+            _ => Err(Error::internal("a mask is not bool")),
+        }
+    }
+
+    /// Reads `region` from an array that the plan reads. Many blocks read a chunk of the input; the one whose own it is tells
+    /// that it was missing.
+    async fn input(
+        &mut self,
+        array: &Array,
+        input: &Input,
+        role: Role,
+        part: Part,
+        region: Region,
+    ) -> Result<AnyVolume> {
+        let own = (role == Role::Input).then(|| input.region_of(self.block));
+        let (mut read, mut missing) = (Vec::new(), 0);
+        let note = |part: &Fetched| {
+            read.extend(part.versions().into_iter().map(|(key, version)| (role.key(&key), version)));
+            missing += own.map_or(0, |own| part.missing_in(own, input.offset) as u64);
+        };
+        let image = self.boxed(array, part, input.region_of(region), note).await?;
+        self.done.read.extend(read);
+        self.done.missing_chunks += missing;
+        Ok(at(image, region))
+    }
+
+    /// Reads `region` of an array, in voxels of that.
+    async fn boxed(
+        &self,
+        array: &Array,
+        part: Part,
+        region: Region,
+        mut note: impl FnMut(&Fetched),
+    ) -> Result<AnyVolume> {
+        let wanted = self.worker.plan.wanted(self.stage, part, self.block);
+        let wanted: &(dyn Fn(Region) -> Wanted + Sync) = &wanted;
+        let mut canvas = Canvas::new(array.dtype(), region);
+        let mut parts = parts(region, array.chunk(), array.dtype().size()).into_iter().map(|part| {
+            let (array, cache) = (array.clone(), self.worker.cache.clone());
+            async move { array.fetch(&cache, part).await }
+        });
+        // A task of its own, so that the next part is on its way while one is decoded; it ends with this future.
+        let mut ahead = JoinSet::new();
+        parts.next().map(|fetch| ahead.spawn(fetch));
+        while let Some(part) = ahead.join_next().await {
+            let part = part.map_err(|e| Error::internal(format!("a read did not end well: {e}")))??;
+            parts.next().map(|fetch| ahead.spawn(fetch));
+            note(&part);
+            let permit = self.gate.compute().await?;
+            tokio::task::block_in_place(|| part.decode_into(&mut canvas, wanted))?;
+            drop(permit);
+        }
+        Ok(canvas.into_image())
+    }
 }
 
 /// The same voxels with coordinates that start where `region` does.

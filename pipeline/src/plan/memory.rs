@@ -40,6 +40,8 @@ pub const BLOCK_CONTACTS: usize = 1 << 16;
 const AHEAD_BYTES: u64 = 32 << 20;
 /// And what it asks for with one request: more takes a bucket longer to send than another request takes to be answered.
 pub(crate) const READ_BYTES: u64 = 1 << 20;
+/// Columns of a row group that are encoded at once.
+pub(crate) const COLUMNS_AT_ONCE: usize = 2;
 /// What freed buffers may take beside those in use, where there is room: those of the next block are of the same sizes.
 const SPARE_BYTES: u64 = 48 << 20;
 /// Segments under way at once, each of which joins the histograms of its blocks.
@@ -77,8 +79,12 @@ impl Resources {
 pub struct Limits {
     /// Blocks, groups or ranges computed at once.
     pub at_once: usize,
+    /// Those that are read or written meanwhile.
+    pub beside: usize,
     /// Bytes of decoded chunks kept for reuse.
     pub cache_bytes: u64,
+    /// Whether that is enough for all that later blocks read again, where one process computes them in order.
+    pub keeps_shared: bool,
     /// Bytes one join of a group may hold.
     pub merge_bytes: u64,
     /// Bytes that a unit may read ahead of what it needs next.
@@ -107,7 +113,7 @@ pub struct StageMemory {
     pub bytes: u64,
     /// And what keeps it so.
     pub limits: Limits,
-    /// Units at once if memory were no matter.
+    /// Units at once if memory were no matter: one for each thread.
     pub at_once_wanted: usize,
 }
 
@@ -123,7 +129,7 @@ pub struct Projection {
 impl Projection {
     /// True when no stage runs fewer units at once than there are threads for.
     pub fn keeps_threads_busy(&self) -> bool {
-        self.stages.iter().all(|s| s.limits.at_once == s.at_once_wanted)
+        self.stages.iter().all(|s| s.limits.at_once >= s.at_once_wanted)
     }
 }
 
@@ -134,8 +140,11 @@ impl Projection {
 pub fn project(plan: &Plan, resources: &Resources) -> Result<Projection> {
     let needs: Vec<Needs> = plan.stages.iter().map(|stage| needs(plan, &stage.kind, resources)).collect();
     let stages: Option<Vec<StageMemory>> = needs.iter().map(|needs| needs.within(resources)).collect();
-    if let Some(stages) = stages {
+    if let Some(mut stages) = stages {
         let bytes = stages.iter().map(|s| s.bytes).max().unwrap_or(0);
+        for (stage, needs) in stages.iter_mut().zip(&needs).filter(|(_, needs)| needs.waits) {
+            needs.crowd(stage, bytes, resources);
+        }
         return Ok(Projection { bytes, stages });
     }
     let least = |needs: &Needs| resources.process_bytes() + needs.unit + needs.beside;
@@ -159,7 +168,7 @@ fn mib(bytes: u64) -> String {
 struct Needs {
     /// Each unit being computed.
     unit: u64,
-    /// The one unit that is read or written beside them.
+    /// Each unit that is read or written beside them.
     beside: u64,
     /// What each unit can read ahead.
     ahead: u64,
@@ -167,6 +176,8 @@ struct Needs {
     useful_cache: u64,
     /// Units there are.
     units: u64,
+    /// Whether a unit waits for the store most of its time, so that a thread has time for some of them.
+    waits: bool,
 }
 
 impl Needs {
@@ -180,7 +191,10 @@ impl Needs {
         if at_once == 0 {
             return None;
         }
-        let needed = fixed + at_once * self.unit;
+        // One for each thread, where there is room: what is read and written takes nobody's core, but its time.
+        let spare = resources.memory_bytes - fixed - at_once * self.unit;
+        let beside = 1 + (spare / self.beside.max(1)).min(at_once - 1);
+        let needed = fixed + at_once * self.unit + (beside - 1) * self.beside;
         let ahead_bytes = self.ahead.min((resources.memory_bytes - needed) / at_once);
         let bytes = needed + at_once * ahead_bytes;
         let cache_bytes = self.useful_cache.min(resources.memory_bytes - bytes);
@@ -190,12 +204,31 @@ impl Needs {
         let all = held + SPARE_BYTES.min(self.unit).min(resources.memory_bytes - held);
         let limits = Limits {
             at_once: at_once as usize,
+            beside: beside as usize,
             cache_bytes,
+            keeps_shared: cache_bytes == self.useful_cache,
             merge_bytes: resources.merge_bytes(),
             ahead_bytes,
             buffer_bytes: all.saturating_sub(resources.process_bytes() + SMALL_BYTES),
         };
         Some(StageMemory { bytes: all, limits, at_once_wanted: threads as usize })
+    }
+
+    /// Lets more units wait at once, as far as they fit into `bytes` with all that each reads ahead: what another stage takes
+    /// in any case.
+    fn crowd(&self, stage: &mut StageMemory, bytes: u64, resources: &Resources) {
+        /// A request takes a bucket tens of milliseconds, and what is done with its answer some.
+        const WAITING: u64 = 4;
+        let fixed = resources.process_bytes() + self.beside;
+        let most = (WAITING * resources.threads as u64).min(self.units);
+        let fit = bytes.saturating_sub(fixed) / (self.unit + self.ahead).max(1);
+        let at_once = fit.min(most);
+        if at_once > stage.limits.at_once as u64 && stage.limits.ahead_bytes == self.ahead {
+            stage.limits.at_once = at_once as usize;
+            let more = (fixed + at_once * (self.unit + self.ahead)).saturating_sub(stage.bytes);
+            stage.bytes += more;
+            stage.limits.buffer_bytes += more;
+        }
     }
 }
 
@@ -204,17 +237,19 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
     let voxels = block.iter().product::<usize>() as u64;
     let tree = plan.tree();
     match kind {
-        StageKind::Map(pass) => map_needs(plan, pass),
+        StageKind::Map(pass) => map_needs(plan, pass, resources.threads),
         StageKind::Seam { .. } => {
             // A face, the facing one with its rim, and the pairs found.
             let face = largest_face(block);
-            Needs { unit: face * (4 + 8 + 4 + 2 * 24) + (1 << 20), units: plan.grid.units(), ..Needs::default() }
+            let unit = face * (4 + 8 + 4 + 2 * 24) + (1 << 20);
+            Needs { unit, units: plan.grid.units(), waits: true, ..Needs::default() }
         }
         StageKind::Up { step, level } => {
             let worst = open_objects_max(plan, tree, *level) * (5 * row_bytes(plan, *step) + 600) + (1 << 20);
             Needs {
                 unit: worst.min(resources.merge_bytes() + (4 << 20)),
                 units: tree.units(*level),
+                waits: true,
                 ..Needs::default()
             }
         }
@@ -223,7 +258,7 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             let objects = open_objects_max(plan, tree, *level);
             let worst = down::bytes_held(objects, objects) + (1 << 20);
             let unit = worst.min(resources.merge_bytes() + (4 << 20));
-            Needs { unit, units: tree.units(*level), ..Needs::default() }
+            Needs { unit, units: tree.units(*level), waits: true, ..Needs::default() }
         }
         StageKind::Rank(table) => {
             let row = match table.of {
@@ -234,7 +269,8 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             let pages = contributors * (PAGE_ROWS as u64 * row + 512);
             let batch = BATCH_ROWS as u64 * 8 * 32 * 2;
             let ahead = AHEAD_BYTES.min(contributors * READ_BYTES);
-            Needs { unit: pages + batch + 4 * plan.merge.range_rows, ahead, units: u64::MAX, ..Needs::default() }
+            let unit = pages + batch + 4 * plan.merge.range_rows;
+            Needs { unit, ahead, units: u64::MAX, waits: true, ..Needs::default() }
         }
         StageKind::Relabel { step } => {
             // The runs as bytes and decoded, a label for each object, and a painted chunk with the object being encoded.
@@ -251,9 +287,9 @@ fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
             Needs { unit, beside, units: plan.grid.units(), ..Needs::default() }
         }
         StageKind::Table(_) => {
-            // One column at a time: its values, its encoded pages, and the batch being read; others wait as they were read.
-            let unit = plan.merge.group_rows * 8 * 3 + BATCH_ROWS as u64 * 16;
-            Needs { unit: unit + (4 << 20), ahead: AHEAD_BYTES, units: u64::MAX, ..Needs::default() }
+            // Of each column being encoded its values and its pages, and the batch being read; others wait as they were read.
+            let unit = plan.merge.group_rows * 8 * 3 * COLUMNS_AT_ONCE as u64 + BATCH_ROWS as u64 * 16;
+            Needs { unit: unit + (4 << 20), ahead: AHEAD_BYTES, units: u64::MAX, waits: true, ..Needs::default() }
         }
         StageKind::Level { image, level } => {
             let Some(stored) = plan.stored(*image) else { return Needs::default() };
@@ -314,7 +350,7 @@ fn reading(region: &Region, voxel_bytes: usize, chunk: [usize; 3], chunk_bytes: 
     Reading { image, fetching, decoding: fetching + all.min(part) + chunk_bytes }
 }
 
-fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
+fn map_needs(plan: &Plan, pass: &Pass, threads: usize) -> Needs {
     let block = middle_block(plan);
     let voxels = block.voxels() as u64;
     let regions = plan.regions(pass, block);
@@ -373,7 +409,7 @@ fn map_needs(plan: &Plan, pass: &Pass) -> Needs {
     let tallies = counts * TALLY_BYTES + u64::from(later) * TALLY_BYTES;
     let unit = decoding.max(most + kept) + tallies;
     let beside = fetching.max(waiting + kept) + SEGMENTS * tallies;
-    let useful_cache = useful_cache(plan, &regions[0], chunk, chunk_bytes);
+    let useful_cache = useful_cache(plan, &regions[0], chunk, chunk_bytes, 2 * threads);
     Needs { unit, beside, useful_cache, units: plan.grid.units(), ..Needs::default() }
 }
 
@@ -489,9 +525,10 @@ pub(super) fn shares_chunks(plan: &Plan, pass: &Pass) -> bool {
         || mask.is_some_and(|(mask, region)| is_shared(plan, &region, mask.chunk, mask.offset))
 }
 
-/// Decoded chunks that blocks still to come will read again: a layer of blocks with its halo, where blocks and chunks
-/// don't coincide.
-fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], chunk_bytes: u64) -> u64 {
+/// Decoded chunks that blocks still to come will read again, where blocks and chunks don't coincide. Blocks are begun in C
+/// order, so these are what a layer of blocks shares with the next, what a row of them shares with the next, and what
+/// surrounds those under way, `at_once` of them.
+fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], chunk_bytes: u64, at_once: usize) -> u64 {
     let block = plan.grid.block;
     if !is_shared(plan, read, chunk, plan.input.offset) {
         return chunk_bytes;
@@ -509,5 +546,17 @@ fn useful_cache(plan: &Plan, read: &Region, chunk: [usize; 3], chunk_bytes: u64)
         };
         chunks.min(across(a))
     };
-    (covering(0) * across(1) * across(2)) as u64 * kept
+    // Of neighbours along an axis, both read the chunks as far as the halo reaches to both sides of their border.
+    let shared = |a: usize| {
+        let halo = read.shape()[a].saturating_sub(block[a]).div_ceil(2);
+        let chunks = match block[a].is_multiple_of(chunk[a]) && offset[a].is_multiple_of(chunk[a]) {
+            true => 2 * halo.div_ceil(chunk[a]),
+            false => (2 * halo).div_ceil(chunk[a]) + 1,
+        };
+        if plan.grid.counts()[a] == 1 { 0 } else { chunks.min(covering(a)) }
+    };
+    let layers = shared(0) * across(1) * across(2);
+    let rows = covering(0) * shared(1) * across(2);
+    let here = at_once * covering(0) * covering(1) * covering(2);
+    (layers + rows + here).min(covering(0) * across(1) * across(2)) as u64 * kept
 }

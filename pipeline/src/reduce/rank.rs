@@ -21,8 +21,8 @@ use crate::state::State;
 use crate::store::Store;
 use crate::{Error, Result, layout};
 
-/// Cuts the key space so that each range starts with at most about `range_rows` rows. Gives the first key of every
-/// range; the first is 0.
+/// Cuts the key space into ranges of about as many rows each, and none of more than about `range_rows`. Gives the first key of
+/// every range; the first is 0.
 pub(crate) fn cut(contributions: &[Contribution], range_rows: u64) -> Vec<u64> {
     // A run of rows counts where it starts.
     let mut runs: Vec<(u64, u64)> = Vec::new();
@@ -32,9 +32,11 @@ pub(crate) fn cut(contributions: &[Contribution], range_rows: u64) -> Vec<u64> {
         }
     }
     runs.sort_unstable();
+    let all: u64 = runs.iter().map(|(_, run)| run).sum();
+    let most = all.div_ceil(all.div_ceil(range_rows).max(1));
     let (mut cuts, mut rows) = (vec![0], 0);
     for (key, run) in runs {
-        if rows > 0 && rows + run > range_rows && cuts.last().is_some_and(|last| *last < key) {
+        if rows > 0 && rows + run / 2 > most && cuts.last().is_some_and(|last| *last < key) {
             cuts.push(key);
             rows = 0;
         }

@@ -1,29 +1,31 @@
 //! Tables as Parquet: row groups encoded from the ranges they overlap, then streamed into one file.
 //!
 //! Row groups have a fixed number of rows and ranges don't, so a row group gathers from as many ranges as it overlaps,
-//! a few columns at a time. Each is a file of its own in the scratch until the last task copies the encoded columns, byte
+//! a few columns at a time, and encodes two of them side by side. Each is a file of its own in the scratch until the last task copies the encoded columns, byte
 //! for byte, into the table.
 
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::column::writer::{ColumnCloseResult, ColumnWriter};
+use parquet::column::writer::{ColumnCloseResult, ColumnWriter, get_column_writer};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr, WriterVersion};
 use parquet::file::reader::{ChunkReader, Length};
-use parquet::file::writer::SerializedFileWriter;
+use parquet::file::writer::{SerializedFileWriter, SerializedPageWriter, TrackedWrite};
 use parquet::schema::parser::parse_message_type;
-use parquet::schema::types::TypePtr;
+use parquet::schema::types::{ColumnDescPtr, TypePtr};
 use tokio::runtime::Handle;
 use voxel::table::{ColumnData, ColumnType};
 
 use super::contacts;
 use super::rank::column_batch;
 use crate::op::Op;
-use crate::plan::memory::{BATCH_ROWS, columns_at_once};
+use crate::plan::memory::{BATCH_ROWS, COLUMNS_AT_ONCE, columns_at_once};
 use crate::plan::{Plan, Rows, TableId};
 use crate::scratch::{Reader, Tag};
 use crate::state::State;
@@ -73,10 +75,12 @@ pub(crate) async fn encode_group(
     // Labels are ranks within their range so far, but for those that were given.
     let ranks = table.of == Rows::Objects && !matches!(plan.ops.get(table.step), Some(Op::Objects { .. }));
     let mut out = Streamed::create(store, &layout::scratch(stage, group), &columns).await?;
+    let (described, properties) = (out.writer.schema_descr().columns().to_vec(), out.writer.properties().clone());
     let mut writer = out.writer.next_row_group().map_err(failed)?;
     let at_once = columns_at_once(plan.merge.group_rows, ahead_bytes);
     let mut gathered = Vec::new().into_iter();
-    for (i, (name, kind)) in columns.iter().copied().enumerate() {
+    let mut encoding = FuturesOrdered::new();
+    for (i, (described, (_, kind))) in described.into_iter().zip(&columns).enumerate() {
         if gathered.len() == 0 {
             let next = &columns[i..columns.len().min(i + at_once)];
             let room =
@@ -95,30 +99,46 @@ pub(crate) async fn encode_group(
             gathered = more.into_iter();
         }
         let bytes = gathered.next().ok_or_else(|| Error::internal("a column is missing"))?;
-        let values = ColumnData::decode(kind, &bytes)
-            .ok_or_else(|| Error::internal(format!("column {name} can't be decoded")))?;
-        drop(bytes);
-        {
-            let mut column =
-                writer.next_column().map_err(failed)?.ok_or_else(|| Error::internal("a column too many"))?;
-            match (column.untyped(), &values) {
-                (ColumnWriter::Int64ColumnWriter(to), ColumnData::I64(values)) => to.write_batch(values, None, None),
-                (ColumnWriter::Int64ColumnWriter(to), ColumnData::U64(values)) => {
-                    let bits: Vec<i64> = values.iter().map(|v| v.cast_signed()).collect();
-                    to.write_batch(&bits, None, None)
-                }
-                (ColumnWriter::DoubleColumnWriter(to), ColumnData::F64(values)) => to.write_batch(values, None, None),
-                (ColumnWriter::BoolColumnWriter(to), ColumnData::Bool(values)) => to.write_batch(values, None, None),
-                _ => return Err(Error::internal("a column has another type than its values")),
-            }
-            .map_err(failed)?;
-            column.close().map_err(failed)?;
+        let (kind, properties) = (*kind, Arc::clone(&properties));
+        encoding.push_back(tokio::spawn(async move { encode_column(described, properties, kind, bytes) }));
+        while encoding.len() >= COLUMNS_AT_ONCE || (i + 1 == columns.len() && !encoding.is_empty()) {
+            let Some(encoded) = encoding.next().await else { break };
+            let (encoded, close) =
+                encoded.map_err(|e| Error::internal(format!("a column was not encoded to its end: {e}")))??;
+            writer.append_column(&encoded, close).map_err(failed)?;
+            Streamed::drain(&out.buffer, &mut out.upload).await?;
         }
-        Streamed::drain(&out.buffer, &mut out.upload).await?;
     }
     writer.close().map_err(failed)?;
     out.finish().await?;
     Ok(())
+}
+
+/// A column chunk from the bytes of its values, and what the footer says of it.
+fn encode_column(
+    described: ColumnDescPtr,
+    properties: WriterPropertiesPtr,
+    kind: ColumnType,
+    bytes: Vec<u8>,
+) -> Result<(Bytes, ColumnCloseResult)> {
+    let values = ColumnData::decode(kind, &bytes)
+        .ok_or_else(|| Error::internal(format!("column {} can't be decoded", described.name())))?;
+    drop(bytes);
+    let mut pages = TrackedWrite::new(Vec::new());
+    let mut column = get_column_writer(described, properties, Box::new(SerializedPageWriter::new(&mut pages)));
+    match (&mut column, &values) {
+        (ColumnWriter::Int64ColumnWriter(to), ColumnData::I64(values)) => to.write_batch(values, None, None),
+        (ColumnWriter::Int64ColumnWriter(to), ColumnData::U64(values)) => {
+            let bits: Vec<i64> = values.iter().map(|v| v.cast_signed()).collect();
+            to.write_batch(&bits, None, None)
+        }
+        (ColumnWriter::DoubleColumnWriter(to), ColumnData::F64(values)) => to.write_batch(values, None, None),
+        (ColumnWriter::BoolColumnWriter(to), ColumnData::Bool(values)) => to.write_batch(values, None, None),
+        _ => return Err(Error::internal("a column has another type than its values")),
+    }
+    .map_err(failed)?;
+    let close = column.close().map_err(failed)?;
+    Ok((pages.into_inner().map_err(failed)?.into(), close))
 }
 
 /// Bytes of a value in a range's columns.

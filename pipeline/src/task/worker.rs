@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use voxel::pyramid::Halving;
 use voxel::{Dtype, Extent};
 
+use super::turns::Turns;
 use super::{Answer, Attempt, Receipt, Task, Written, advance};
 use crate::array::{Array, ArraySpec, ChunkCache};
 use crate::count::Partial;
@@ -41,14 +42,14 @@ pub struct Worker {
 
 /// How many units of a stage are worked on at once.
 pub(crate) struct Gate {
-    /// Units in memory: those being computed, and one being read or written meanwhile.
-    units: Arc<Semaphore>,
+    /// Units in memory: those being computed, and those being read or written meanwhile.
+    units: Turns,
     compute: Semaphore,
 }
 
 impl Gate {
     fn new(limits: &Limits) -> Self {
-        Self { units: Arc::new(Semaphore::new(limits.at_once + 1)), compute: Semaphore::new(limits.at_once) }
+        Self { units: Turns::new(limits.at_once + limits.beside), compute: Semaphore::new(limits.at_once) }
     }
 
     /// Waits until there is a core to compute on.
@@ -154,11 +155,11 @@ impl Worker {
             }
             let units = &self.gates[stage].units;
             tokio::select! {
-                permit = Arc::clone(units).acquire_owned(), if next < end => {
-                    let (this, permit, unit) = (Arc::clone(self), permit.map_err(closed)?, next);
+                turn = units.of(next), if next < end => {
+                    let (this, unit) = (Arc::clone(self), next);
                     running.spawn(async move {
                         let done = this.unit(stage, unit).await;
-                        drop(permit);
+                        drop(turn);
                         (unit, done)
                     });
                     next += 1;

@@ -105,7 +105,9 @@ impl<'a> Reading<'a> {
     /// What is asked of the plan's sources, and of the output.
     pub(super) fn asked(&self) -> (Asked, Asked) {
         let bytes = |read: &Read| read.chunks.saturating_mul(read.lies.chunk_bytes + ENTRY_BYTES);
-        let kept = self.reads.iter().map(bytes).sum::<u64>() <= self.limits.cache_bytes;
+        // A single process computes blocks in order, so that it needs room only for what later ones share.
+        let in_order = self.counting.terms.processes <= 1 && self.reads.len() == 1 && self.limits.keeps_shared;
+        let kept = in_order || self.reads.iter().map(bytes).sum::<u64>() <= self.limits.cache_bytes;
         let (mut source, mut output) = (Asked::default(), Asked::default());
         for (i, read) in self.reads.iter().enumerate() {
             let twice = self.reads[..i].iter().any(|other| other.lies.name == read.lies.name);
@@ -115,7 +117,7 @@ impl<'a> Reading<'a> {
         (source, output)
     }
 
-    /// `kept` where a process has room for every chunk that the stage reads, `twice` where it reads the array for
+    /// `kept` where a process has room for every chunk that the stage reads, as long as it is wanted, `twice` where it reads the array for
     /// something else, too.
     fn asked_of(&self, read: &Read, kept: bool, twice: bool) -> Asked {
         let Read { lies, by_block, chunks, shards } = read;
