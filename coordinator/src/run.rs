@@ -161,6 +161,7 @@ fn input_of(array: &Array, pick: &Pick) -> Input {
         chunk: array.chunk(),
         shard: array.shard(),
         chunk_bytes: array.chunk_bytes(),
+        codec: array.codec(),
         offset: [0; 3],
     }
 }

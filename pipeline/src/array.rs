@@ -35,6 +35,7 @@ pub use levels::Pyramid;
 pub use ome::{GroupKind, unit_name};
 pub(crate) use read::Canvas;
 pub use read::Fetched;
+pub(crate) use write::Body;
 pub use write::{ArraySpec, write_whole};
 
 use crate::store::Store;
@@ -115,6 +116,17 @@ impl Array {
     /// channels and time points that share the chunk.
     pub fn chunk_bytes(&self) -> u64 {
         self.0.metadata.chunk_bytes()
+    }
+
+    /// The codec of whole chunks that an array of ours would have, too, byte for byte: each holds voxels of this image
+    /// alone, in C order, and where one is missing they are 0. `None` where that is not so.
+    pub fn codec(&self) -> Option<Codec> {
+        let Inner { metadata, axes, .. } = &*self.0;
+        let (chunk, spatial) = (self.chunk(), axes.spatial.iter().flatten());
+        let whole = (0..3).all(|a| axes.spatial[a].is_none_or(|axis| metadata.chunk[axis] == chunk[a] as u64));
+        let alone = axes.fixed.iter().all(|(axis, _)| metadata.chunk[*axis] == 1);
+        let zero = metadata.fill.iter().all(|byte| *byte == 0);
+        metadata.codec.filter(|_| whole && alone && zero && spatial.is_sorted())
     }
 
     /// Names of the image's axes as stored: z, y, x or y, x, or what the array calls them.

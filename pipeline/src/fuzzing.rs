@@ -79,6 +79,7 @@ fn planned(job: &Job) -> String {
             chunk: [1, 100, 100],
             shard: None,
             chunk_bytes: 20_000,
+            codec: None,
             offset: [0; 3],
         };
         let beside = |dtype| Some((Input { dtype, ..input.clone() }, extent));

@@ -6,10 +6,12 @@
 
 pub(crate) mod labels;
 mod read;
+mod verbatim;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
+use bytes::Bytes;
 use tokio::sync::SemaphorePermit;
 use voxel::{AnyVolume, Dtype, Region, Volume};
 
@@ -39,6 +41,9 @@ pub(crate) struct Done {
 /// One block of a pass.
 pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pass, unit: u64) -> Result<Done> {
     let plan = &worker.plan;
+    if let Some(copies) = verbatim::Copies::of(plan, pass) {
+        return copies.block(worker, gate, stage, unit).await;
+    }
     let mut done = Done::default();
     let block = plan.grid.region(unit);
     let regions = plan.regions(pass, block);
@@ -217,7 +222,6 @@ pub(crate) async fn write<'a>(
 ) -> Result<Vec<Written>> {
     let plan = &worker.plan;
     let spec = ArraySpec { dtype: state.dtype(plan, stored.image), ..stored.spec.clone() };
-    let (arrays, kept) = (plan.arrays_of(stored, 0), !stored.groups.is_empty());
     let mut written = Vec::new();
     let (mut permit, mut voxels) = (Some(permit), voxels);
     let mut objects = spec.objects_in(region).peekable();
@@ -235,13 +239,25 @@ pub(crate) async fn write<'a>(
         })?;
         voxels = voxels.filter(|_| objects.peek().is_some());
         drop(held);
-        let (len, crc32c) = (bytes.len() as u64, crc32c::crc32c(&bytes));
-        for array in &arrays {
-            let key = format!("{array}/{}", spec.key(object));
-            worker.store.put(&key, bytes.clone()).await?;
-            // Images between stages go with the scratch; only what the user keeps is accounted for.
-            written.extend(kept.then_some(Written { key, bytes: len, crc32c }));
-        }
+        written.extend(put(worker, stored, &spec, object, bytes).await?);
+    }
+    Ok(written)
+}
+
+/// Writes an object of a stored image under each of its names.
+async fn put(
+    worker: &Worker,
+    stored: &Stored,
+    spec: &ArraySpec,
+    object: [usize; 3],
+    bytes: Bytes,
+) -> Result<Vec<Written>> {
+    let (len, crc32c, mut written) = (bytes.len() as u64, crc32c::crc32c(&bytes), Vec::new());
+    for array in worker.plan.arrays_of(stored, 0) {
+        let key = format!("{array}/{}", spec.key(object));
+        worker.store.put(&key, bytes.clone()).await?;
+        // Images between stages go with the scratch; only what the user keeps is accounted for.
+        written.extend((!stored.groups.is_empty()).then_some(Written { key, bytes: len, crc32c }));
     }
     Ok(written)
 }

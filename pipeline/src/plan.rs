@@ -29,7 +29,7 @@ use voxel::pyramid::Reduce;
 use voxel::table::{Columns, Spacing};
 use voxel::{Dtype, Extent, Region};
 
-use crate::array::{ArraySpec, Geometry, GroupKind, Pick};
+use crate::array::{ArraySpec, Codec, Geometry, GroupKind, Pick};
 use crate::grid::{Grid, Tree};
 use crate::job::Job;
 use crate::layout;
@@ -113,6 +113,9 @@ pub struct Input {
     pub shard: Option<[usize; 3]>,
     /// Bytes of a decoded chunk, with what lies beyond the image.
     pub chunk_bytes: u64,
+    /// What [`Array::codec`](crate::array::Array::codec) says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<Codec>,
     /// Where the image of the steps starts in it.
     pub offset: [usize; 3],
 }
@@ -121,6 +124,12 @@ impl Input {
     /// The box of it that holds `region` of the image.
     pub fn region_of(&self, region: Region) -> Region {
         region.shifted(self.offset)
+    }
+
+    /// The box of the image that lies in `region` of it, which starts where the image does or later.
+    pub(crate) fn region_in(&self, region: Region) -> Region {
+        let back = |corner: [usize; 3]| std::array::from_fn(|a| corner[a].saturating_sub(self.offset[a]));
+        Region { start: back(region.start), end: back(region.end) }
     }
 }
 
@@ -149,6 +158,9 @@ pub struct Stored {
     pub levels: Vec<Level>,
     /// How each is made of the one before.
     pub by: Reduce,
+    /// Whether it is the input, in chunks that lie there as they would be written: those are taken over as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verbatim: bool,
 }
 
 impl Stored {

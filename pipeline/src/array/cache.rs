@@ -125,6 +125,14 @@ impl Slot {
         lock(&self.content).as_ref().and_then(|content| content.version.clone())
     }
 
+    /// The bytes from the store, as long as they have not become voxels.
+    pub(super) fn raw(&self) -> Option<Bytes> {
+        match &*lock(&self.content) {
+            Some(Content { raw: Raw::Bytes(bytes), .. }) => Some(bytes.clone()),
+            _ => None,
+        }
+    }
+
     /// Makes the voxels by `decode`, if nobody has yet; whoever comes meanwhile waits.
     pub(super) fn decode(&self, decode: impl FnOnce(&[u8]) -> Result<AnyVolume>) -> Result<()> {
         let chunk = self.decoded.get_or_init(|| {

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use voxel::Dtype;
+use zarrs::metadata::v3::MetadataV3;
 
 use crate::Error;
 
@@ -85,6 +86,37 @@ impl Codec {
             }
         }
         codecs
+    }
+
+    /// The codec whose chunks of `dtype` these codecs of Zarr v3 metadata make, if there is one.
+    pub(super) fn of(codecs: &[MetadataV3], dtype: Dtype) -> Option<Codec> {
+        let setting = |codec: &MetadataV3, key: &str| codec.configuration()?.get(key).cloned();
+        let (bytes, packer) = match codecs {
+            [bytes] => (bytes, None),
+            [bytes, packer] => (bytes, Some(packer)),
+            _ => return None,
+        };
+        let little = dtype.size() == 1 || setting(bytes, "endian") == Some(json!("little"));
+        if bytes.name() != "bytes" || !little {
+            return None;
+        }
+        let Some(packer) = packer else { return Some(Codec::None) };
+        let level = |key| u8::try_from(setting(packer, key)?.as_u64()?).ok();
+        let codec = match packer.name() {
+            "zstd" => Codec::Zstd { level: level("level")? },
+            "gzip" => Codec::Gzip { level: level("level")? },
+            "blosc" => {
+                let name = setting(packer, "cname")?;
+                let (_, compressor) = BloscCompressor::ALL.into_iter().find(|(known, _)| name == *known)?;
+                Codec::Blosc { compressor, level: level("clevel")? }
+            }
+            _ => return None,
+        };
+        // And all else that it is told.
+        let ours = codec.metadata(dtype).pop()?;
+        let theirs =
+            packer.configuration().map(|c| Value::Object(c.iter().map(|(k, v)| (k.clone(), v.clone())).collect()));
+        (theirs.as_ref() == ours.get("configuration")).then_some(codec)
     }
 
     /// The `compressor` of Zarr v2 metadata that stores `dtype` the same way, which gives the same bytes.
@@ -239,6 +271,34 @@ mod tests {
             assert_eq!(long.parse::<Codec>().unwrap(), codec);
             assert_eq!(serde_json::from_str::<Codec>(&serde_json::to_string(&codec).unwrap()).unwrap(), codec);
         }
+    }
+
+    #[test]
+    fn metadata_and_codec_are_each_others_inverse() {
+        let read = |codecs: Vec<Value>| -> Vec<MetadataV3> {
+            codecs.into_iter().map(|codec| serde_json::from_value(codec).unwrap()).collect()
+        };
+        for text in ["none", "zstd:3", "gzip:0", "blosc:lz4:5", "blosc:zstd:9"] {
+            let codec: Codec = text.parse().unwrap();
+            for dtype in [Dtype::U8, Dtype::I16, Dtype::F64] {
+                let metadata = codec.metadata(dtype);
+                assert_eq!(Codec::of(&read(metadata.clone()), dtype), Some(codec), "{text} {dtype}");
+                // Another byte order, another type's shuffle, a checksum more, a setting more.
+                let mut other = metadata.clone();
+                other[0]["configuration"]["endian"] = json!("big");
+                assert_eq!(Codec::of(&read(other), dtype).is_some(), dtype == Dtype::U8);
+                let mut more = metadata.clone();
+                more.push(json!({"name": "crc32c"}));
+                assert_eq!(Codec::of(&read(more), dtype), None);
+                if let Some(packer) = metadata.get(1) {
+                    let mut other = vec![metadata[0].clone(), packer.clone()];
+                    other[1]["configuration"]["checksum"] = json!(true);
+                    assert_eq!(Codec::of(&read(other), dtype), None);
+                }
+            }
+        }
+        let shuffled = "blosc".parse::<Codec>().unwrap().metadata(Dtype::U16);
+        assert_eq!(Codec::of(&read(shuffled), Dtype::U32), None);
     }
 
     #[test]

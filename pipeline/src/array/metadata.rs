@@ -12,6 +12,7 @@ use zarrs::metadata::v2::MetadataV2;
 use zarrs::metadata::v3::MetadataV3;
 
 use super::chain::{Chain, Refusal, index_shape};
+use super::codec::Codec;
 use crate::{Error, Result};
 
 /// A chunk that decodes to more than this is a damaged document, not a chunk: no machine we know could hold it.
@@ -34,6 +35,8 @@ pub(super) struct Metadata {
     pub(super) chunk: Vec<u64>,
     pub(super) chain: Chain,
     pub(super) shards: Option<Shards>,
+    /// The codec of ours that makes the same chunks, if there is one.
+    pub(super) codec: Option<Codec>,
     /// The codecs in words, outermost first.
     pub(super) codecs: Vec<String>,
     /// One name per axis, where the document has names.
@@ -138,6 +141,7 @@ impl Metadata {
             }
         }
         codecs.extend(inner.iter().map(in_words));
+        let codec = Codec::of(inner, dtype);
         let chain = chain(url, inner, chunk.clone(), data_type, fill.clone())?;
         let per_object: Vec<u64> = object.iter().zip(&chunk).map(|(o, c)| o.get() / c.get()).collect();
         let shards = match sharding {
@@ -173,6 +177,7 @@ impl Metadata {
             fill: fill.as_ne_bytes().to_vec(),
             object: object.iter().map(|n| n.get()).collect(),
             chunk: chunk.iter().map(|n| n.get()).collect(),
+            codec,
             chain,
             shards,
             codecs,

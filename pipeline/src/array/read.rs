@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use voxel::{AnyVolume, Dtype, Element, Region, Volume, with_dtype, with_volume};
 
@@ -365,19 +366,10 @@ impl Fetched {
     /// Data when a chunk is damaged, naming it. Internal when the canvas has another element type.
     pub(crate) fn decode_into(self, canvas: &mut Canvas, wanted: &dyn Fn(Region) -> Wanted) -> Result<()> {
         let Fetched { array, cache, parts, .. } = self;
-        for Part { index, slot } in parts {
-            let (key, covers) = (array.key(index), array.region_of(index));
-            let decoded = slot.decode(|raw| {
-                let voxels = array.decode_chunk(index, raw)?;
-                cache.weigh(&key, &slot, voxels.region().voxels() * voxels.dtype().size());
-                Ok(voxels)
-            });
-            let Wanted { readers, next } = wanted(covers);
-            match decoded.is_err() || slot.reads() >= readers {
-                true => cache.forget(&key, &slot),
-                false => cache.wanted(&key, &slot, next),
-            }
-            decoded?;
+        for part in parts {
+            part.decode(&array, &cache, wanted)?;
+            let Part { index, slot } = part;
+            let covers = array.region_of(index);
             match Arc::try_unwrap(slot).map(Slot::into_voxels) {
                 Ok(Some(voxels)) => canvas.give(voxels)?,
                 Ok(None) => canvas.fill(covers, array.fill()),
@@ -390,7 +382,51 @@ impl Fetched {
         cache.trim();
         Ok(())
     }
+
+    /// [`Fetched::decode_into`], for who wants the chunks one by one, in C order: the voxels of each that lie in the image, and
+    /// its bytes as they lie in the store where they are still at hand; neither of one that the store doesn't have.
+    pub(crate) fn decode_each(
+        self,
+        wanted: &dyn Fn(Region) -> Wanted,
+        mut each: impl FnMut(Region, Option<(AnyVolume, Option<Bytes>)>) -> Result<()>,
+    ) -> Result<()> {
+        let Fetched { array, cache, parts, .. } = self;
+        for part in parts {
+            let raw = part.slot.raw();
+            part.decode(&array, &cache, wanted)?;
+            let Part { index, slot } = part;
+            let covers = array.region_of(index);
+            let covers = covers.intersection(&array.extent().region()).unwrap_or(covers);
+            let voxels = match Arc::try_unwrap(slot) {
+                Ok(slot) => slot.into_voxels(),
+                Err(slot) => slot.voxels().cloned(),
+            };
+            each(covers, voxels.map(|voxels| (voxels, raw)))?;
+        }
+        cache.trim();
+        Ok(())
+    }
 }
+
+impl Part {
+    /// Makes the chunk's voxels, if nobody has yet, and settles how long they are kept.
+    fn decode(&self, array: &Array, cache: &ChunkCache, wanted: &dyn Fn(Region) -> Wanted) -> Result<()> {
+        let Part { index, slot } = self;
+        let key = array.key(*index);
+        let decoded = slot.decode(|raw| {
+            let voxels = array.decode_chunk(*index, raw)?;
+            cache.weigh(&key, slot, voxels.region().voxels() * voxels.dtype().size());
+            Ok(voxels)
+        });
+        let Wanted { readers, next } = wanted(array.region_of(*index));
+        match decoded.is_err() || slot.reads() >= readers {
+            true => cache.forget(&key, slot),
+            false => cache.wanted(&key, slot, next),
+        }
+        decoded
+    }
+}
+
 /// Index `at` along `axis` of a C-order array of `shape`, with that axis left at length one.
 fn sliced(bytes: &[u8], shape: &[u64], element: usize, axis: usize, at: u64) -> Vec<u8> {
     let product = |lens: &[u64]| lens.iter().product::<u64>() as usize;

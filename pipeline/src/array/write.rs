@@ -282,41 +282,95 @@ impl ArraySpec {
         index: [usize; 3],
         made: &dyn Fn(Region) -> Cow<'v, AnyVolume>,
     ) -> Result<Bytes> {
-        self.check()?;
-        let object = self.object_region(index);
-        let packer = Packer::new(self)?;
-        let Some(shards) = self.shards else {
-            let mut body = Vec::new();
-            packer.append(&with_volume!(&*made(object), v => plain(v, self.chunks, object)), &mut body)?;
-            return Ok(body.into());
-        };
+        let mut body = Body::new(self)?;
+        for (at, part) in self.parts(index) {
+            body.pack(at, &made(part), part)?;
+        }
+        Ok(body.finish())
+    }
 
+    /// The chunks of an object that have voxels in the image: the place of each in its shard, in C order, and the voxels.
+    pub(crate) fn parts(&self, index: [usize; 3]) -> impl Iterator<Item = (usize, Region)> + use<> {
+        let (object, unit, chunks) = (self.object_region(index), self.unit_shape(), self.chunks);
+        let inner = Extent { shape: std::array::from_fn(|a| unit[a] / chunks[a]), planar: false };
+        (0..inner.region().voxels()).filter_map(move |at| {
+            let within = inner.at(at as u64);
+            let start = std::array::from_fn(|a| index[a] * unit[a] + within[a] * chunks[a]);
+            Region::new(start, chunks).intersection(&object).map(|part| (at, part))
+        })
+    }
+}
+
+/// The bytes of one object as they come to be, chunk by chunk.
+pub(crate) struct Body<'s> {
+    spec: &'s ArraySpec,
+    packer: Packer,
+    bytes: Vec<u8>,
+    /// Of a shard, offset and length of each chunk: both the largest number where there is none.
+    entries: Vec<u8>,
+}
+
+impl<'s> Body<'s> {
+    /// Of nothing yet.
+    ///
+    /// # Errors
+    /// Invalid as [`ArraySpec::check`].
+    pub(crate) fn new(spec: &'s ArraySpec) -> Result<Self> {
+        spec.check()?;
+        let packer = Packer::new(spec)?;
+        let Some(shards) = spec.shards else {
+            return Ok(Self { spec, packer, bytes: Vec::new(), entries: Vec::new() });
+        };
+        let chunks: usize = (0..3).map(|a| shards[a] / spec.chunks[a]).product();
         // For the worst at once: a buffer that grew would be of another size with each block, and so of fresh pages. What
         // is not written to takes none.
-        let mut body: Vec<u8> = Vec::with_capacity(self.most_bytes() as usize);
-        let per_shard: [usize; 3] = std::array::from_fn(|a| shards[a] / self.chunks[a]);
-        let mut entries: Vec<u8> = Vec::new();
-        let inner_grid = Extent { shape: per_shard, planar: false };
-        for inner in (0..inner_grid.region().voxels() as u64).map(|i| inner_grid.at(i)) {
-            let start = std::array::from_fn(|a| index[a] * shards[a] + inner[a] * self.chunks[a]);
-            let offset = body.len() as u64;
-            if let Some(part) = Region::new(start, self.chunks).intersection(&object) {
-                with_volume!(&*made(part), v => {
-                    let plain = plain(v, self.chunks, part);
-                    if !is_zero(&plain) { packer.append(&plain, &mut body) } else { Ok(()) }
-                })?;
-            }
-            let (offset, len) = match body.len() as u64 - offset {
-                0 => (u64::MAX, u64::MAX),
-                len => (offset, len),
-            };
-            entries.extend(offset.to_le_bytes());
-            entries.extend(len.to_le_bytes());
+        let bytes = Vec::with_capacity(spec.most_bytes() as usize);
+        Ok(Self { spec, packer, bytes, entries: vec![u8::MAX; 16 * chunks] })
+    }
+
+    /// Packs the chunk at `at`, whose voxels in the image are `part`.
+    pub(crate) fn pack(&mut self, at: usize, voxels: &AnyVolume, part: Region) -> Result<()> {
+        let plain = with_volume!(voxels, v => plain(v, self.spec.chunks, part));
+        if self.leaves_out(&plain) {
+            return Ok(());
         }
-        let checksum = crc32c::crc32c(&entries);
-        body.extend_from_slice(&entries);
-        body.extend_from_slice(&checksum.to_le_bytes());
-        Ok(body.into())
+        let offset = self.bytes.len();
+        self.packer.append(&plain, &mut self.bytes)?;
+        self.settle(at, offset);
+        Ok(())
+    }
+
+    /// Takes over the chunk at `at` as it was packed elsewhere; `voxels` are what it holds, and `part` those in the image.
+    pub(crate) fn take(&mut self, at: usize, packed: &[u8], voxels: &AnyVolume, part: Region) {
+        if !self.leaves_out(&with_volume!(voxels, v => plain(v, self.spec.chunks, part))) {
+            let offset = self.bytes.len();
+            self.bytes.extend_from_slice(packed);
+            self.settle(at, offset);
+        }
+    }
+
+    /// A shard lacks chunks that are 0 throughout.
+    fn leaves_out(&self, plain: &[u8]) -> bool {
+        self.spec.shards.is_some() && is_zero(plain)
+    }
+
+    fn settle(&mut self, at: usize, offset: usize) {
+        let len = (self.bytes.len() - offset) as u64;
+        if let Some(entry) = self.entries.get_mut(16 * at..16 * at + 16) {
+            entry[..8].copy_from_slice(&(offset as u64).to_le_bytes());
+            entry[8..].copy_from_slice(&len.to_le_bytes());
+        }
+    }
+
+    /// The bytes of the object.
+    pub(crate) fn finish(self) -> Bytes {
+        let Self { mut bytes, entries, .. } = self;
+        if !entries.is_empty() {
+            let checksum = crc32c::crc32c(&entries);
+            bytes.extend_from_slice(&entries);
+            bytes.extend_from_slice(&checksum.to_le_bytes());
+        }
+        bytes.into()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading what a block needs, part by part.
 
+use bytes::Bytes;
 use tokio::task::JoinSet;
 use voxel::{AnyVolume, Dtype, Region, Volume};
 
@@ -68,8 +69,24 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads `region` from an array that the plan reads. Many blocks read a chunk of the input; the one whose own it is tells
-    /// that it was missing.
+    /// Reads `region` of the input chunk by chunk, in C order: `each` gets the voxels of the image in one, and unless the store
+    /// has none, what it holds and how that is packed.
+    pub(super) async fn input_chunks(
+        &mut self,
+        region: Region,
+        mut each: impl FnMut(Region, Option<(AnyVolume, Option<Bytes>)>) -> Result<()>,
+    ) -> Result<()> {
+        let (array, input) = (&self.worker.sources.input, &self.worker.plan.input);
+        let decode = |part: Fetched, wanted: &Wanting<'_>| {
+            part.decode_each(wanted, |covers, chunk| {
+                let covers = input.region_in(covers);
+                each(covers, chunk.map(|(voxels, packed)| (at(voxels, covers), packed)))
+            })
+        };
+        self.input_parts(array, input, Role::Input, Part::From, region, decode).await
+    }
+
+    /// Reads `region` from an array that the plan reads.
     async fn input(
         &mut self,
         array: &Array,
@@ -78,29 +95,53 @@ impl Reader<'_> {
         part: Part,
         region: Region,
     ) -> Result<AnyVolume> {
+        let mut canvas = Canvas::new(array.dtype(), input.region_of(region));
+        let put = |part: Fetched, wanted: &Wanting<'_>| part.decode_into(&mut canvas, wanted);
+        self.input_parts(array, input, role, part, region, put).await?;
+        Ok(at(canvas.into_image(), region))
+    }
+
+    /// [`Reader::parts`] of an array that the plan reads, with what is told of them. Many blocks read a chunk of the input; the
+    /// one whose own it is tells that it was missing.
+    async fn input_parts(
+        &mut self,
+        array: &Array,
+        input: &Input,
+        role: Role,
+        part: Part,
+        region: Region,
+        decode: impl FnMut(Fetched, &Wanting<'_>) -> Result<()>,
+    ) -> Result<()> {
         let own = (role == Role::Input).then(|| input.region_of(self.block));
         let (mut read, mut missing) = (Vec::new(), 0);
         let note = |part: &Fetched| {
             read.extend(part.versions().into_iter().map(|(key, version)| (role.key(&key), version)));
             missing += own.map_or(0, |own| part.missing_in(own, input.offset) as u64);
         };
-        let image = self.boxed(array, part, input.region_of(region), note).await?;
+        self.parts(array, part, input.region_of(region), note, decode).await?;
         self.done.read.extend(read);
         self.done.missing_chunks += missing;
-        Ok(at(image, region))
+        Ok(())
     }
 
     /// Reads `region` of an array, in voxels of that.
-    async fn boxed(
+    async fn boxed(&self, array: &Array, part: Part, region: Region, note: impl FnMut(&Fetched)) -> Result<AnyVolume> {
+        let mut canvas = Canvas::new(array.dtype(), region);
+        self.parts(array, part, region, note, |part, wanted| part.decode_into(&mut canvas, wanted)).await?;
+        Ok(canvas.into_image())
+    }
+
+    /// Fetches `region` of an array, in voxels of that, part by part in C order, and has each decoded under a permit to
+    /// compute.
+    async fn parts(
         &self,
         array: &Array,
         part: Part,
         region: Region,
         mut note: impl FnMut(&Fetched),
-    ) -> Result<AnyVolume> {
+        mut decode: impl FnMut(Fetched, &Wanting<'_>) -> Result<()>,
+    ) -> Result<()> {
         let wanted = self.worker.plan.wanted(self.stage, part, self.block);
-        let wanted: &(dyn Fn(Region) -> Wanted + Sync) = &wanted;
-        let mut canvas = Canvas::new(array.dtype(), region);
         let mut parts = parts(region, array.chunk(), array.dtype().size()).into_iter().map(|part| {
             let (array, cache) = (array.clone(), self.worker.cache.clone());
             async move { array.fetch(&cache, part).await }
@@ -113,12 +154,15 @@ impl Reader<'_> {
             parts.next().map(|fetch| ahead.spawn(fetch));
             note(&part);
             let permit = self.gate.compute().await?;
-            tokio::task::block_in_place(|| part.decode_into(&mut canvas, wanted))?;
+            tokio::task::block_in_place(|| decode(part, &wanted))?;
             drop(permit);
         }
-        Ok(canvas.into_image())
+        Ok(())
     }
 }
+
+/// Tells of a chunk who else wants it.
+type Wanting<'a> = dyn Fn(Region) -> Wanted + Send + Sync + 'a;
 
 /// The same voxels with coordinates that start where `region` does.
 fn at(image: AnyVolume, region: Region) -> AnyVolume {

@@ -230,9 +230,27 @@ fn images(plan: &Plan) -> Result<Vec<Stored>> {
         spec.check()?;
         let by = pyramid::reduce_of(kind, dtype);
         let levels = pyramid::levels(extent, &plan.geometry, by, job.write.levels);
-        images.push(Stored { image, groups, kind, spec, levels, by });
+        let verbatim = lies_as_written(plan, &spec);
+        images.push(Stored { image, groups, kind, spec, levels, by, verbatim });
     }
     Ok(images)
+}
+
+/// Whether a job does nothing but write its input anew, in chunks that lie there already just as this array has them.
+fn lies_as_written(plan: &Plan, spec: &ArraySpec) -> bool {
+    let Input { dtype, chunk, codec, offset, .. } = &plan.input;
+    let copies = plan.mask.is_none() && plan.ops.iter().all(|op| matches!(op, Op::Cast { dtype: to } if to == dtype));
+    // A chunk that a crop cuts through holds voxels that are not of the image.
+    let whole = (0..3).all(|a| {
+        let end = offset[a] + plan.extent.shape[a];
+        offset[a].is_multiple_of(chunk[a]) && (end.is_multiple_of(chunk[a]) || plan.job.region.is_none())
+    });
+    copies
+        && whole
+        && *dtype == spec.dtype
+        && *dtype != Dtype::Bool
+        && *chunk == spec.chunks
+        && *codec == Some(spec.codec)
 }
 
 /// The tables that the user finds: of the last step that measures, and of those saved.

@@ -17,7 +17,7 @@ fn array(input: &Input) -> String {
 
 /// How an image is written, which is part of what its objects are.
 fn written(stored: &Stored) -> impl Serialize {
-    (&stored.groups, stored.kind, &stored.spec, &stored.levels, stored.by)
+    (&stored.groups, stored.kind, &stored.spec, &stored.levels, stored.by, stored.verbatim)
 }
 
 impl Plan {

@@ -162,7 +162,15 @@ impl Laying<'_> {
         };
         let spec = build::scratch_spec(self.plan, self.plan.dtype(image));
         let by = pyramid::reduce_of(kind, spec.dtype);
-        self.plan.images.push(Stored { image, groups: Vec::new(), kind, spec, levels: Vec::new(), by });
+        self.plan.images.push(Stored {
+            image,
+            groups: Vec::new(),
+            kind,
+            spec,
+            levels: Vec::new(),
+            by,
+            verbatim: false,
+        });
     }
 
     /// The coarser levels of what the user finds.

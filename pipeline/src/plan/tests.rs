@@ -20,6 +20,7 @@ fn image(shape: [usize; 3], dtype: Dtype) -> InputImage {
         chunk: [64; 3],
         shard: None,
         chunk_bytes: (64 * 64 * 64 * dtype.size()) as u64,
+        codec: None,
         offset: [0; 3],
     };
     let planar = shape[0] == 1;

@@ -47,5 +47,7 @@ mod requests;
 mod scratch_v1;
 /// Objects of shapes that a merge finds hard, against flood fill.
 mod shapes;
+/// Jobs that take over packed chunks as they are.
+mod verbatim;
 /// Whether answers are what was written, and right.
 mod verify;

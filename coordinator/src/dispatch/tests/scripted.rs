@@ -80,6 +80,7 @@ impl Bench {
             chunk: [4; 3],
             shard: None,
             chunk_bytes: 64,
+            codec: None,
             offset: [0; 3],
         };
         let extent = Extent { shape: [4 * units, 4, 4], planar: false };

@@ -21,6 +21,7 @@ fn estimate(side: usize, steps: &str, url: &str, fleet: Option<Fleet>, sample: O
         chunk: [128; 3],
         shard: None,
         chunk_bytes: 1 << 22,
+        codec: None,
         offset: [0; 3],
     };
     let extent = Extent { shape: [side; 3], planar: false };
