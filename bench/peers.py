@@ -72,6 +72,8 @@ class Scipy:
     def copy(self, voxels: np.ndarray, case: Case, out: Path) -> None:
         write(voxels, out)
 
+    repack = copy
+
     def hist(self, voxels: np.ndarray, case: Case, out: Path) -> None:
         write_histogram(np.bincount(voxels.ravel(), minlength=256), out)
 
@@ -209,6 +211,8 @@ class Tensorstore:
         target = self.open(out / "result.zarr", metadata=like, create=True)
         for slab in self.slabs(source):
             target[slab].write(source[slab].read().result()).result()
+
+    repack = copy
 
     def hist(self, path: str, case: Case, out: Path) -> None:
         source = self.open(path)

@@ -117,7 +117,7 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
                     }
                     let image = copy.as_ref().unwrap_or(image);
                     let left = labels::Left { worker, leaf, unit, image, intensity: intensity.as_ref() };
-                    done.contributions.extend(left.write().await?);
+                    done.contributions.extend(left.write(&mut permit).await?);
                 }
             }
         }

@@ -35,6 +35,7 @@ use crate::fence::{Fence, Guard};
 use crate::{Error, Result};
 
 pub use stores::{AccessKey, Credentials, S3Settings, Stores};
+pub(crate) use write::UPLOAD_BYTES;
 pub use write::{Upload, Uploaded};
 
 /// A root and the objects below it. Cheap to clone; clones and children share the connection and the counters.

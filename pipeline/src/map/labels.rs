@@ -3,6 +3,7 @@
 //! Labels of a block are numbered closed ones first, then open ones, each by first voxel: the same order in which a
 //! group numbers its objects, so that blocks and groups look alike to whoever reads them.
 
+use tokio::sync::SemaphorePermit;
 use voxel::contacts::contacts;
 use voxel::exact_sum::Kind;
 use voxel::label::{Connectivity, label};
@@ -42,21 +43,22 @@ pub(super) struct Left<'a> {
 }
 
 impl Left<'_> {
-    /// Writes it; gives what there is to rank.
-    pub(super) async fn write(&self) -> Result<Vec<Contribution>> {
+    /// Writes it; gives what there is to rank. `permit` is the one under which the image was made; it is given back when there
+    /// is nothing left to compute, and what was made of the image with it, but for the file's own bytes.
+    pub(super) async fn write(&self, permit: &mut Option<SemaphorePermit<'_>>) -> Result<Vec<Contribution>> {
         match *self.leaf {
             Leaf::Labels { step } => match self.worker.plan.ops.get(step) {
-                Some(Op::Label(label)) => Ok(vec![self.labels(step, label.connectivity, self.image).await?]),
+                Some(Op::Label(label)) => Ok(vec![self.labels(step, label.connectivity, self.image, permit).await?]),
                 Some(Op::FillHoles { connectivity }) => {
                     let background = tokio::task::block_in_place(|| {
                         let zero = Threshold { cut: Cut::Between(0.0, 0.0), invert: false };
                         threshold(self.image.clone(), self.image.region(), &zero)
                     });
-                    Ok(vec![self.labels(step, *connectivity, &background).await?])
+                    Ok(vec![self.labels(step, *connectivity, &background, permit).await?])
                 }
                 _ => Err(Error::internal("labels are left for a step that merges none")),
             },
-            Leaf::Rows { step } => Ok(vec![self.rows(step).await?]),
+            Leaf::Rows { step } => Ok(vec![self.rows(step, permit).await?]),
             Leaf::Contacts { step } => self.contacts(step).await,
             Leaf::Count(_) | Leaf::Image(_) => Ok(Vec::new()),
         }
@@ -68,7 +70,13 @@ impl Left<'_> {
     }
 
     /// Labels the block and writes its file.
-    async fn labels(&self, step: usize, connectivity: Connectivity, mask: &AnyVolume) -> Result<Contribution> {
+    async fn labels(
+        &self,
+        step: usize,
+        connectivity: Connectivity,
+        mask: &AnyVolume,
+        permit: &mut Option<SemaphorePermit<'_>>,
+    ) -> Result<Contribution> {
         let Self { worker, unit, .. } = *self;
         let (plan, intensity) = (&worker.plan, self.intensity_of(step));
         let (tree, region) = (plan.tree(), plan.grid.region(unit));
@@ -109,12 +117,14 @@ impl Left<'_> {
             out.section(Tag::Aliases, page as u64, &bytes).await?;
         }
         Counts { closed: pages.rows, open: open.rows, aliases: open.rows }.write(&mut out).await?;
+        drop((runs, faces));
+        permit.take();
         out.finish().await?;
         Ok(Contribution::of(table, Contributor { level: 0, unit }, pages))
     }
 
     /// Measures the objects that the block's values name and writes their rows, all of them closed, by id.
-    async fn rows(&self, step: usize) -> Result<Contribution> {
+    async fn rows(&self, step: usize, permit: &mut Option<SemaphorePermit<'_>>) -> Result<Contribution> {
         let Self { worker, unit, image, .. } = *self;
         let (plan, intensity) = (&worker.plan, self.intensity_of(step));
         let (runs, ids) = tokio::task::block_in_place(|| of_values(image, plan.grid.region(unit)));
@@ -125,6 +135,8 @@ impl Left<'_> {
         let mut out = Writer::create(&worker.store, &layout::scratch(&plan.left(table), unit)).await?;
         let (pages, _) = write_rows(plan.rows_kind(step), runs.labels, runs.labels, &rows, &mut out).await?;
         write_closed_keys(&pages, &mut out).await?;
+        drop((runs, ids));
+        permit.take();
         out.finish().await?;
         Ok(Contribution::of(table, Contributor { level: 0, unit }, pages))
     }

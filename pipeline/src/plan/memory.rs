@@ -18,6 +18,7 @@ use crate::op::{Op, together};
 use crate::pyramid::Outline;
 use crate::reduce::down;
 use crate::rows::PAGE_ROWS;
+use crate::store::UPLOAD_BYTES;
 use crate::{Error, Result};
 
 /// The process with nothing loaded: program, runtime, allocator. Jobs on tiny inputs measure 17 to 19 MiB in a debug
@@ -400,8 +401,10 @@ fn map_needs(plan: &Plan, pass: &Pass, threads: usize) -> Needs {
             let copied = plan.mask.is_some() && leaf.rim() > 0 && goes_on;
             let copy = if copied { (rim.voxels() * dtype.size()) as u64 } else { 0 };
             most = most.max(bytes + copy + leaving);
-            let alone = image == pass.to && plan.stored(image).is_some_and(|stored| one_object(plan, stored));
-            waiting = waiting.max(if then == 0 { 0 } else { then + if alone { 0 } else { bytes } });
+            let alone = matches!(leaf, Leaf::Image(_))
+                && image == pass.to
+                && plan.stored(image).is_some_and(|stored| one_object(plan, stored));
+            waiting = waiting.max(if then == 0 { 0 } else { then + copy + if alone { 0 } else { bytes } });
         }
     }
     let counts = pass.counts().count() as u64;
@@ -439,11 +442,11 @@ fn leaf_bytes(plan: &Plan, leaf: &Leaf, block: Region, voxel_bytes: u64) -> (u64
             // The background is a mask of its own.
             let background =
                 if matches!(plan.ops[step], Op::FillHoles { .. }) { voxels * (1 + voxel_bytes) } else { 0 };
-            (background + label_bytes(plan, step, block), 0)
+            (background + label_bytes(plan, step, block), background + UPLOAD_BYTES)
         }
         Leaf::Rows { step } => {
             let runs = runs::of_values_peak_bytes(block) as u64;
-            (runs + voxels * 5 + BLOCK_ROWS as u64 * row_bytes(plan, step) * 2, 0)
+            (runs + voxels * 5 + BLOCK_ROWS as u64 * row_bytes(plan, step) * 2, UPLOAD_BYTES)
         }
         Leaf::Contacts { .. } => (voxel::contacts::peak_bytes(BLOCK_CONTACTS + 13 * block.shape()[2]) as u64, 0),
     }

@@ -22,6 +22,9 @@ pub(super) const PART_BYTES: usize = 8 << 20;
 /// Parts of an upload in flight at once.
 const PARTS_IN_FLIGHT: usize = 2;
 
+/// What an upload holds at most: the parts in flight, and the next one.
+pub(crate) const UPLOAD_BYTES: u64 = ((PARTS_IN_FLIGHT + 1) * PART_BYTES) as u64;
+
 /// A larger object goes to a bucket in parts, of which a lost one alone is sent again.
 const ONE_REQUEST_BYTES: usize = 64 << 20;
 
