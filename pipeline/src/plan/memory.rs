@@ -192,9 +192,10 @@ impl Needs {
         if at_once == 0 {
             return None;
         }
-        // One for each thread, where there is room: what is read and written takes nobody's core, but its time.
+        // One for every two threads, where there is room: reading and writing take nobody's core, but their time, and memory
+        // that has never been touched costs time, too.
         let spare = resources.memory_bytes - fixed - at_once * self.unit;
-        let beside = 1 + (spare / self.beside.max(1)).min(at_once - 1);
+        let beside = 1 + (spare / self.beside.max(1)).min(at_once.div_ceil(2) - 1);
         let needed = fixed + at_once * self.unit + (beside - 1) * self.beside;
         let ahead_bytes = self.ahead.min((resources.memory_bytes - needed) / at_once);
         let bytes = needed + at_once * ahead_bytes;
