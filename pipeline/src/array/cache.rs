@@ -13,7 +13,7 @@ use crate::store::Version;
 use crate::{Error, Result};
 
 /// Decoded chunks of any number of arrays, up to a bound in bytes. Where there are more, those go first that are wanted
-/// last, as far as that is known ([`Wanted`]), and of others the least recently used. Clones share it. Make one for a run:
+/// last, as far as that is known (a `Wanted`), and of others the least recently used. Clones share it. Make one for a run:
 /// it takes what it holds to be still what the store holds.
 ///
 /// Chunks in use by a [`super::Fetched`] are never dropped, so those can hold it above the bound for a while; they
