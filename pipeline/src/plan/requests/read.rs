@@ -117,8 +117,8 @@ impl<'a> Reading<'a> {
         (source, output)
     }
 
-    /// `kept` where a process has room for every chunk that the stage reads, as long as it is wanted, `twice` where it reads the array for
-    /// something else, too.
+    /// `kept` where a process has room for every chunk that the stage reads, as long as it is wanted, `twice` where it reads
+    /// the array for something else, too.
     fn asked_of(&self, read: &Read, kept: bool, twice: bool) -> Asked {
         let Read { lies, by_block, chunks, shards } = read;
         // Blocks that share no chunk read each once, whoever computes them. Else each process reads one once if it can
