@@ -61,6 +61,11 @@ impl Guard {
         Self(Arc::new(held))
     }
 
+    /// A guard that lets through what both do.
+    pub(crate) fn and(self, other: Guard) -> Self {
+        Self::new(move || self.check().and_then(|()| other.check()))
+    }
+
     /// Asked before each write.
     ///
     /// # Errors

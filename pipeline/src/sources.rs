@@ -64,6 +64,11 @@ impl Sources {
         std::iter::once((Role::Input, &self.input)).chain(mask).chain(intensity)
     }
 
+    /// Whether all of them are files.
+    pub(crate) fn all_on_disk(&self) -> bool {
+        self.all().all(|(_, array)| array.store().all_on_disk())
+    }
+
     /// What has been asked of the stores they are in.
     pub fn requests(&self) -> Requests {
         self.all().map(|(_, array)| array.store().requests()).fold(Requests::default(), Requests::plus)

@@ -235,6 +235,10 @@ impl Store {
 
     /// The same store, which writes and deletes only as long as `guard`, too, lets it.
     pub fn guarded(&self, guard: Guard) -> Store {
+        let guard = match self.gates.guard.clone() {
+            Some(before) => before.and(guard),
+            None => guard,
+        };
         Store { gates: Gates { guard: Some(guard), ..self.gates.clone() }, ..self.clone() }
     }
 
@@ -291,6 +295,11 @@ impl Store {
     /// True where objects are files, and a process that is gone can leave no write on its way.
     pub fn on_disk(&self) -> bool {
         matches!(self.place, Place::Disk)
+    }
+
+    /// [`Store::on_disk`] of this store and of what is beneath it.
+    pub(crate) fn all_on_disk(&self) -> bool {
+        self.on_disk() && self.below.as_deref().is_none_or(|(below, _)| below.all_on_disk())
     }
 
     /// How messages name an object: the root and its key.

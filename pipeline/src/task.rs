@@ -6,6 +6,7 @@
 //! speaks of is there too.
 
 mod advance;
+mod crew;
 mod name;
 mod turns;
 mod worker;
@@ -22,6 +23,7 @@ use crate::state::State;
 use crate::store::Store;
 use crate::{Result, layout};
 
+pub(crate) use crew::wait_for;
 pub use name::TaskName;
 pub(crate) use worker::Gate;
 pub use worker::Worker;

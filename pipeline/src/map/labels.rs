@@ -25,7 +25,7 @@ use crate::reduce::up::PAGE_RECORDS;
 use crate::reduce::{Contribution, Contributor, Counts};
 use crate::rows::{PageWriter, Pages, write_closed_keys};
 use crate::scratch::{Reader, Tag, Writer};
-use crate::task::{Gate, Worker};
+use crate::task::{Gate, Worker, wait_for};
 use crate::{Error, Result, layout};
 
 /// Fast, and runs are mostly small numbers already.
@@ -149,11 +149,11 @@ impl Left<'_> {
         let Some(connectivity) = plan.ops.get(step).and_then(Op::contacts) else {
             return Err(Error::internal("contacts are left for a step that asks for none"));
         };
-        let (runtime, mut contributions) = (tokio::runtime::Handle::current(), Vec::new());
+        let mut contributions = Vec::new();
         tokio::task::block_in_place(|| {
             contacts(image, plan.grid.region(unit), plan.extent, connectivity, BLOCK_CONTACTS, |found| {
                 let from = Contributor { level: contributions.len() as u32, unit };
-                contributions.push(runtime.block_on(async {
+                contributions.push(wait_for(async {
                     let mut out = Writer::create(&worker.store, &plan.rows_of(table, from)).await?;
                     let mut pages = PageWriter::new(Tag::Closed, ());
                     for contact in &found {

@@ -148,10 +148,20 @@ impl Reader<'_> {
         });
         // A task of its own, so that the next part is on its way while one is decoded; it ends with this future.
         let mut ahead = JoinSet::new();
-        parts.next().map(|fetch| ahead.spawn(fetch));
-        while let Some(part) = ahead.join_next().await {
-            let part = part.map_err(|e| Error::internal(format!("a read did not end well: {e}")))??;
-            parts.next().map(|fetch| ahead.spawn(fetch));
+        loop {
+            let part = if self.gate.on_threads() {
+                match parts.next() {
+                    Some(fetch) => fetch.await?,
+                    None => break,
+                }
+            } else {
+                if ahead.is_empty() {
+                    parts.next().map(|fetch| ahead.spawn(fetch));
+                }
+                let Some(part) = ahead.join_next().await else { break };
+                parts.next().map(|fetch| ahead.spawn(fetch));
+                part.map_err(|e| Error::internal(format!("a read did not end well: {e}")))??
+            };
             note(&part);
             let permit = self.gate.compute().await?;
             tokio::task::block_in_place(|| decode(part, &wanted))?;

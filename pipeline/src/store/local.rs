@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use tokio::runtime::Handle;
+
 use super::failure::{Doing, io_failure};
 use crate::{Error, Result};
 
@@ -153,7 +155,13 @@ pub(super) fn files(folder: &Path) -> Vec<(String, u64, i64)> {
     files
 }
 
-/// Runs file work off the async threads.
+/// Runs file work off the async threads; on a thread that is none of them, at once, as the backend does.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::internal(format!("file work failed: {e}"))))
+    match Handle::try_current() {
+        Ok(runtime) => {
+            let done = runtime.spawn_blocking(work).await;
+            done.unwrap_or_else(|e| Err(Error::internal(format!("file work failed: {e}"))))
+        }
+        Err(_) => work(),
+    }
 }

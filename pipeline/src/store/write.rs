@@ -247,6 +247,8 @@ struct Parts {
     /// None once it is decided what becomes of them.
     upload: Option<Box<dyn MultipartUpload>>,
     running: JoinSet<object_store::Result<()>>,
+    /// Whether parts are sent side by side, which a disk has no use for.
+    at_once: bool,
     counters: Arc<Counters>,
 }
 
@@ -254,7 +256,8 @@ impl Parts {
     async fn begin(store: &Store, at: &Path) -> object_store::Result<Self> {
         count(&store.counters.puts, 1);
         let upload = store.backend.put_multipart_opts(at, tags(at).into()).await?;
-        Ok(Self { upload: Some(upload), running: JoinSet::new(), counters: Arc::clone(&store.counters) })
+        let (running, at_once, counters) = (JoinSet::new(), !store.on_disk(), Arc::clone(&store.counters));
+        Ok(Self { upload: Some(upload), running, at_once, counters })
     }
 
     /// Sends a part as soon as few enough are on their way.
@@ -264,7 +267,11 @@ impl Parts {
         }
         if let Some(upload) = &mut self.upload {
             count(&self.counters.puts, 1);
-            self.running.spawn(upload.put_part(part));
+            let sent = upload.put_part(part);
+            if !self.at_once {
+                return sent.await;
+            }
+            self.running.spawn(sent);
         }
         Ok(())
     }

@@ -1,22 +1,27 @@
 //! The worker: what a process needs to carry out the tasks of one plan, opened once.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use voxel::pyramid::Halving;
 use voxel::{Dtype, Extent};
 
+use super::crew::Crew;
 use super::turns::Turns;
 use super::{Answer, Attempt, Receipt, Task, Written, advance};
 use crate::array::{Array, ArraySpec, ChunkCache};
 use crate::count::Partial;
-use crate::fence::{Clock, Fence, Moment};
+use crate::fence::{Clock, Fence, Guard, Moment};
 use crate::map::{self, Done, labels};
 use crate::op::{Label, Op};
 use crate::plan::memory::{self, Limits, Projection, Resources};
-use crate::plan::{Leaf, Plan, Rows, StageKind, TableId};
+use crate::plan::{Leaf, Plan, Rows, Stage, StageKind, TableId};
 use crate::pyramid::Shrink;
 use crate::reduce::rank::{self, Keep};
 use crate::reduce::{contacts, down, seam, table, up};
@@ -40,16 +45,32 @@ pub struct Worker {
     clock: Clock,
 }
 
-/// How many units of a stage are worked on at once.
+/// How many units of a stage are worked on at once, and by whom.
 pub(crate) struct Gate {
-    /// Units in memory: those being computed, and those being read or written meanwhile.
-    units: Turns,
+    units: Units,
     compute: Semaphore,
 }
 
+/// Who works on the units that are in memory.
+enum Units {
+    /// A task of the runtime for each: those being computed, and those being read or written meanwhile.
+    Tasks(Turns),
+    /// Threads, each of which also reads and writes what it computes.
+    Threads(Crew),
+}
+
 impl Gate {
-    fn new(limits: &Limits) -> Self {
-        Self { units: Turns::new(limits.at_once + limits.beside), compute: Semaphore::new(limits.at_once) }
+    fn new(limits: &Limits, on_threads: bool) -> Self {
+        let units = match on_threads {
+            true => Units::Threads(Crew::new(limits.at_once)),
+            false => Units::Tasks(Turns::new(limits.at_once + limits.beside)),
+        };
+        Self { units, compute: Semaphore::new(limits.at_once) }
+    }
+
+    /// Whether units have a thread each, outside the runtime.
+    pub(crate) fn on_threads(&self) -> bool {
+        matches!(self.units, Units::Threads(_))
     }
 
     /// Waits until there is a core to compute on.
@@ -65,6 +86,11 @@ fn join(counts: &mut Vec<Partial>, more: Vec<Partial>) {
     } else {
         counts.iter_mut().zip(more).for_each(|(mine, other)| mine.merge(other));
     }
+}
+
+/// Whether a stage computes on voxels most of its time. Merges of tables ask for many small things instead.
+fn goes_over_voxels(kind: &StageKind) -> bool {
+    matches!(kind, StageKind::Map(_) | StageKind::Relabel { .. } | StageKind::Level { .. })
 }
 
 fn closed(_: tokio::sync::AcquireError) -> Error {
@@ -83,12 +109,15 @@ impl Worker {
         let Projection { stages, .. } = memory::project(&plan, resources)?;
         let sources = Arc::new(Sources::open(stores, &plan).await?);
         let limits: Vec<Limits> = stages.iter().map(|stage| stage.limits).collect();
+        let on_disks = store.all_on_disk() && sources.all_on_disk();
+        let gate = |(stage, limits): (&Stage, &Limits)| Gate::new(limits, on_disks && goes_over_voxels(&stage.kind));
+        let gates = plan.stages.iter().zip(&limits).map(gate).collect();
         Ok(Self {
             store,
             plan,
             sources,
             cache: ChunkCache::new(0),
-            gates: limits.iter().map(Gate::new).collect(),
+            gates,
             limits: limits.into(),
             stored: Arc::default(),
             states: Arc::default(),
@@ -120,6 +149,14 @@ impl Worker {
         if let Some(not_after) = attempt.not_after {
             worker.store = self.store.fenced(Fence { clock: self.clock.clone(), not_after });
         }
+        // Whoever stops waiting for this attempt may go on with the output, while a thread still computes for it.
+        let (here, heard) =
+            (Arc::new(()), Error::unavailable("nobody waits for this attempt, so it writes nothing more"));
+        let attended = Arc::downgrade(&here);
+        worker.store = worker.store.guarded(Guard::new(move || match attended.strong_count() {
+            0 => Err(heard.clone()),
+            _ => Ok(()),
+        }));
         let worker = Arc::new(worker);
         match attempt.task {
             Task::Segment { stage, first, end } => worker.segment(stage, first, end, attempt.deadline, unit_done).await,
@@ -141,6 +178,8 @@ impl Worker {
         // What an earlier stage could afford to keep may be more than there is room for beside this one.
         self.cache.keep(self.limits[stage].cache_bytes as usize);
         process::allow(self.limits[stage].buffer_bytes);
+        // Held by every unit, so that it is known when none goes on.
+        let (busy, mut idle) = mpsc::channel(1);
         let mut running = JoinSet::new();
         let (mut next, mut end, mut done, mut counts) = (first, end, Vec::new(), Vec::new());
         loop {
@@ -153,15 +192,9 @@ impl Worker {
             if next >= end && running.is_empty() {
                 break;
             }
-            let units = &self.gates[stage].units;
             tokio::select! {
-                turn = units.of(next), if next < end => {
-                    let (this, unit) = (Arc::clone(self), next);
-                    running.spawn(async move {
-                        let done = this.unit(stage, unit).await;
-                        drop(turn);
-                        (unit, done)
-                    });
+                unit = self.begin(stage, next, running.len(), &busy), if next < end => {
+                    running.spawn(unit);
                     next += 1;
                 }
                 Some(finished) = running.join_next() => {
@@ -171,6 +204,8 @@ impl Worker {
                         Err(error) => {
                             // Nothing of this attempt goes on once it has been answered.
                             running.shutdown().await;
+                            drop(busy);
+                            idle.recv().await;
                             return Err(error);
                         }
                     };
@@ -185,6 +220,38 @@ impl Worker {
         let done = done.into_iter().map(|(_, done)| done).collect();
         let end = self.write_receipt(stage, first, end, done, counts).await?;
         Ok(Answer::Done { end })
+    }
+
+    /// Waits until a unit may begin, where a segment has `running` others under way; gives what carries it out.
+    async fn begin(
+        self: &Arc<Self>,
+        stage: usize,
+        unit: u64,
+        running: usize,
+        busy: &mpsc::Sender<Infallible>,
+    ) -> BoxFuture<'static, (u64, Result<Done>)> {
+        let (this, busy) = (Arc::clone(self), busy.clone());
+        match &self.gates[stage].units {
+            Units::Tasks(turns) => {
+                let turn = turns.of(unit).await;
+                let work = async move {
+                    let done = this.unit(stage, unit).await;
+                    drop((turn, busy));
+                    (unit, done)
+                };
+                work.boxed()
+            }
+            Units::Threads(crew) if running < crew.wanted() => {
+                let crew = crew.clone();
+                let work = async move {
+                    let done = this.unit(stage, unit).await;
+                    drop(busy);
+                    done
+                };
+                async move { (unit, crew.carry(unit, work).await) }.boxed()
+            }
+            Units::Threads(_) => pending().await,
+        }
     }
 
     /// Writes what the segment counted, then its receipt; gives the end of the receipt that stands.
