@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pipeline::fence::{Clock, Moment};
 use pipeline::job::Job;
@@ -161,6 +162,35 @@ fn a_late_attempt_writes_nothing() {
     assert!(!output.join(layout::RUN).exists(), "a late attempt left something");
     run(attempt(100)).unwrap();
     assert!(output.join(layout::receipt(&plan.stages[0].fingerprint, 0)).exists());
+}
+
+/// Threads that compute for an attempt when it is dropped are not waited for: they write nothing more, since whoever dropped it
+/// may have given the output to others.
+#[test]
+fn an_attempt_that_nobody_waits_for_writes_nothing_more() {
+    let image =
+        Recipe { extent: volume([64, 16, 16]), dtype: Dtype::U8, look: Look::Noise, gaps: false, seed: 4 }.image();
+    let lab = Lab::with(&image);
+    let (job, cut) = (lab.job("median size=3", [2, 2, 2]), Cut::blocks([16, 16, 16]));
+    let (plan, output) = (Arc::new(lab.plan(&job, &cut)), lab.new_output());
+    let store = Store::open(&output.to_string_lossy()).unwrap();
+    let clock = Clock::new(|| Moment(0));
+    let resources = cut.settings(false).resources;
+    let worker = wait(Worker::open(&Stores::default(), store.clone(), Arc::clone(&plan), &resources, clock)).unwrap();
+    let task = Task::Segment { stage: 0, first: 0, end: plan.grid.units() };
+    let attempt = Attempt { plan: plan.id.clone(), task, deadline: None, not_after: None };
+    let one = Arc::new(tokio::sync::Notify::new());
+    let tell = Arc::clone(&one);
+    wait(async move {
+        tokio::select! {
+            _ = worker.run(&attempt, move |_| tell.notify_one()) => panic!("four blocks were done before one was told of"),
+            _ = one.notified() => {}
+        }
+    });
+    let objects = || wait(store.list("")).unwrap().len();
+    let then = objects();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(objects() <= then + resources.threads, "{then} objects became {}", objects());
 }
 
 fn assert_resumes(lab: &Lab, job: &Job, cut: &Cut, output: &Path) {
