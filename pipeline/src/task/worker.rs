@@ -60,10 +60,11 @@ enum Units {
 }
 
 impl Gate {
-    fn new(limits: &Limits, on_threads: bool) -> Self {
-        let units = match on_threads {
-            true => Units::Threads(Crew::new(limits.at_once)),
-            false => Units::Tasks(Turns::new(limits.at_once + limits.beside)),
+    /// `threads` where units are carried out by threads.
+    fn new(limits: &Limits, threads: Option<usize>) -> Self {
+        let units = match threads {
+            Some(threads) => Units::Threads(Crew::new(limits.at_once.min(threads))),
+            None => Units::Tasks(Turns::new(limits.at_once + limits.beside)),
         };
         Self { units, compute: Semaphore::new(limits.at_once) }
     }
@@ -88,9 +89,9 @@ fn join(counts: &mut Vec<Partial>, more: Vec<Partial>) {
     }
 }
 
-/// Whether a stage computes on voxels most of its time. Merges of tables ask for many small things instead.
-fn goes_over_voxels(kind: &StageKind) -> bool {
-    matches!(kind, StageKind::Map(_) | StageKind::Relabel { .. } | StageKind::Level { .. })
+/// Whether a unit of a stage can be one thread's. Row groups are encoded by several, of the runtime.
+fn is_for_one_thread(kind: &StageKind) -> bool {
+    !matches!(kind, StageKind::Table(_) | StageKind::Publish)
 }
 
 fn closed(_: tokio::sync::AcquireError) -> Error {
@@ -110,7 +111,9 @@ impl Worker {
         let sources = Arc::new(Sources::open(stores, &plan).await?);
         let limits: Vec<Limits> = stages.iter().map(|stage| stage.limits).collect();
         let on_disks = store.all_on_disk() && sources.all_on_disk();
-        let gate = |(stage, limits): (&Stage, &Limits)| Gate::new(limits, on_disks && goes_over_voxels(&stage.kind));
+        let gate = |(stage, limits): (&Stage, &Limits)| {
+            Gate::new(limits, (on_disks && is_for_one_thread(&stage.kind)).then_some(resources.threads))
+        };
         let gates = plan.stages.iter().zip(&limits).map(gate).collect();
         Ok(Self {
             store,
