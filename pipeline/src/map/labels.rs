@@ -272,7 +272,9 @@ pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, step: us
     let fills = matches!(plan.ops.get(step), Some(Op::FillHoles { .. }));
     let mut done = Done::default();
     let mask = match plan.mask.is_some() && fills {
-        true => Some(super::Reader { worker, gate, stage, block: region, done: &mut done }.mask(region).await?),
+        true => Some(
+            super::Reader { worker, gate, stage, block: region, in_order: false, done: &mut done }.mask(region).await?,
+        ),
         false => None,
     };
     // Labels and runs of a block are as large as its voxels at worst, so they are read under the permit, too.

@@ -11,7 +11,7 @@ use voxel::table::ObjectRow;
 use voxel::{Dtype, Region, label, runs};
 
 use super::requests::ENTRY_BYTES;
-use super::{Leaf, Pass, Plan, Rows, StageKind, Stored, TableId};
+use super::{Leaf, Pass, Plan, Rows, Stage, StageKind, Stored, TableId};
 use crate::grid::Tree;
 use crate::map::{Beside, beside, runs_together};
 use crate::op::{Op, together};
@@ -45,8 +45,8 @@ pub(crate) const READ_BYTES: u64 = 1 << 20;
 pub(crate) const COLUMNS_AT_ONCE: usize = 2;
 /// What freed buffers may take beside those in use, where there is room: those of the next block are of the same sizes.
 const SPARE_BYTES: u64 = 48 << 20;
-/// Segments under way at once, each of which joins the histograms of its blocks.
-const SEGMENTS: u64 = 2;
+/// Segments under way that have no unit to compute: one that ends, and one that begins.
+const SEGMENTS_ASIDE: u64 = 2;
 /// What a partial histogram takes.
 const TALLY_BYTES: u64 = 3 << 20;
 
@@ -139,7 +139,7 @@ impl Projection {
 /// # Errors
 /// Invalid when a stage can't run even one unit at a time within `memory_bytes`.
 pub fn project(plan: &Plan, resources: &Resources) -> Result<Projection> {
-    let needs: Vec<Needs> = plan.stages.iter().map(|stage| needs(plan, &stage.kind, resources)).collect();
+    let needs: Vec<Needs> = plan.stages.iter().map(|stage| needs(plan, stage, resources)).collect();
     let stages: Option<Vec<StageMemory>> = needs.iter().map(|needs| needs.within(resources)).collect();
     if let Some(mut stages) = stages {
         let bytes = stages.iter().map(|s| s.bytes).max().unwrap_or(0);
@@ -234,12 +234,12 @@ impl Needs {
     }
 }
 
-fn needs(plan: &Plan, kind: &StageKind, resources: &Resources) -> Needs {
+fn needs(plan: &Plan, stage: &Stage, resources: &Resources) -> Needs {
     let block = plan.grid.largest();
     let voxels = block.iter().product::<usize>() as u64;
     let tree = plan.tree();
-    match kind {
-        StageKind::Map(pass) => map_needs(plan, pass, resources.threads),
+    match &stage.kind {
+        StageKind::Map(pass) => map_needs(plan, pass, stage.segment, resources.threads),
         StageKind::Seam { .. } => {
             // A face, the facing one with its rim, and the pairs found.
             let face = largest_face(block);
@@ -352,7 +352,7 @@ fn reading(region: &Region, voxel_bytes: usize, chunk: [usize; 3], chunk_bytes: 
     Reading { image, fetching, decoding: fetching + all.min(part) + chunk_bytes }
 }
 
-fn map_needs(plan: &Plan, pass: &Pass, threads: usize) -> Needs {
+fn map_needs(plan: &Plan, pass: &Pass, segment: u64, threads: usize) -> Needs {
     let block = middle_block(plan);
     let voxels = block.voxels() as u64;
     let regions = plan.regions(pass, block);
@@ -412,7 +412,9 @@ fn map_needs(plan: &Plan, pass: &Pass, threads: usize) -> Needs {
     let later = pass.counts().any(|count| count.image > 0);
     let tallies = counts * TALLY_BYTES + u64::from(later) * TALLY_BYTES;
     let unit = decoding.max(most + kept) + tallies;
-    let beside = fetching.max(waiting + kept) + SEGMENTS * tallies;
+    // Each segment under way joins the histograms of its blocks.
+    let segments = (threads as u64).div_ceil(segment.max(1)) + SEGMENTS_ASIDE;
+    let beside = fetching.max(waiting + kept) + segments * tallies;
     let useful_cache = useful_cache(plan, &regions[0], chunk, chunk_bytes, 2 * threads);
     Needs { unit, beside, useful_cache, units: plan.grid.units(), ..Needs::default() }
 }

@@ -43,12 +43,14 @@ pub struct Worker {
     stored: Arc<Mutex<HashMap<usize, Array>>>,
     states: Arc<Mutex<HashMap<usize, Arc<State>>>>,
     clock: Clock,
+    threads: usize,
 }
 
 /// How many units of a stage are worked on at once, and by whom.
 pub(crate) struct Gate {
     units: Units,
     compute: Semaphore,
+    keeps_shared: bool,
 }
 
 /// Who works on the units that are in memory.
@@ -66,12 +68,17 @@ impl Gate {
             Some(threads) => Units::Threads(Crew::new(limits.at_once.min(threads))),
             None => Units::Tasks(Turns::new(limits.at_once + limits.beside)),
         };
-        Self { units, compute: Semaphore::new(limits.at_once) }
+        Self { units, compute: Semaphore::new(limits.at_once), keeps_shared: limits.keeps_shared }
     }
 
     /// Whether units have a thread each, outside the runtime.
     pub(crate) fn on_threads(&self) -> bool {
         matches!(self.units, Units::Threads(_))
+    }
+
+    /// Whether decoded chunks are kept for all who read them.
+    pub(crate) fn keeps_shared(&self) -> bool {
+        self.keeps_shared
     }
 
     /// Waits until there is a core to compute on.
@@ -125,12 +132,18 @@ impl Worker {
             stored: Arc::default(),
             states: Arc::default(),
             clock,
+            threads: resources.threads,
         })
     }
 
     /// What the plan reads.
     pub fn sources(&self) -> &Sources {
         &self.sources
+    }
+
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// What has been asked of the output and of what is read since they were opened.
