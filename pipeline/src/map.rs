@@ -48,7 +48,7 @@ pub(crate) async fn block(worker: &Worker, gate: &Gate, stage: usize, pass: &Pas
     let block = plan.grid.region(unit);
     let regions = plan.regions(pass, block);
     let beside = beside(plan, pass);
-    let mut reader = Reader { worker, gate, stage, block, in_order: false, done: &mut done };
+    let mut reader = Reader { worker, gate, stage, unit, block, in_order: false, done: &mut done };
     let mut intensity = match beside {
         Some(Beside::Image(image)) => Some(reader.image(image, Part::Image(image), block).await?),
         Some(Beside::Other) => Some(reader.intensity().await?),

@@ -200,6 +200,11 @@ impl ChunkCache {
         lock(&self.0.chunks).get_or_default(key)
     }
 
+    /// Whether a chunk is there, or on its way.
+    pub(super) fn knows(&self, key: &ChunkKey) -> bool {
+        lock(&self.0.chunks).entries.contains_key(key)
+    }
+
     /// Hands a slot what came from the store.
     pub(super) fn fetched(&self, key: &ChunkKey, slot: &Arc<Slot>, raw: Raw, version: Option<Version>) {
         let weight = if let Raw::Bytes(bytes) = &raw { bytes.len() } else { 0 };

@@ -54,20 +54,12 @@ impl Array {
         if region.is_empty() || !self.extent().region().contains(&region) {
             return Err(Error::internal(format!("{region:?} was asked of {} of {:?}", self.url(), self.extent())));
         }
-        let chunk = self.chunk();
-        let [zs, ys, xs]: [Range<u64>; 3] =
-            std::array::from_fn(|a| (region.start[a] / chunk[a]) as u64..region.end[a].div_ceil(chunk[a]) as u64);
-        let mut parts = Vec::new();
-        for z in zs {
-            for y in ys.clone() {
-                for x in xs.clone() {
-                    let index = [z, y, x];
-                    let slot = cache.slot(self.key(index));
-                    slot.note_read();
-                    parts.push(Part { index, slot });
-                }
-            }
-        }
+        let part = |index| {
+            let slot = cache.slot(self.key(index));
+            slot.note_read();
+            Part { index, slot }
+        };
+        let parts: Vec<Part> = self.chunks_of(region).map(part).collect();
 
         // Whoever gets a chunk's lock fetches it. All that are ours are fetched before any of another's is waited
         // for, so two fetches can't wait for each other; and one that fails or is dropped just unlocks.
@@ -98,6 +90,27 @@ impl Array {
         }
         let missing = parts.iter().filter(|part| part.slot.is_missing()).count();
         Ok(Fetched { array: self.clone(), cache: cache.clone(), region, chunks: parts.len(), missing, parts })
+    }
+
+    /// Says that [`Array::fetch`] will be called for `region` soon, which may lie within the image or not: what is on a disk may
+    /// be at hand by then. Of shards, which may be large and of which little may be wanted, nothing is said.
+    pub(crate) fn want_soon(&self, cache: &ChunkCache, region: Region) {
+        if self.0.metadata.shards.is_none() {
+            for index in self.chunks_of(region).filter(|index| !cache.knows(&self.key(*index))) {
+                self.store().want_soon(&self.0.metadata.key(&self.stored(index, &self.0.metadata.object)));
+            }
+        }
+    }
+
+    /// Grid indices of the chunks that a region touches, in C order.
+    fn chunks_of(&self, region: Region) -> impl Iterator<Item = [u64; 3]> {
+        let chunk = self.chunk();
+        let [zs, ys, xs]: [Range<u64>; 3] =
+            std::array::from_fn(|a| (region.start[a] / chunk[a]) as u64..region.end[a].div_ceil(chunk[a]) as u64);
+        zs.flat_map(move |z| {
+            let xs = xs.clone();
+            ys.clone().flat_map(move |y| xs.clone().map(move |x| [z, y, x]))
+        })
     }
 
     /// Fetches `parts`, which are in the object with grid index `object`.

@@ -273,7 +273,9 @@ pub(crate) async fn relabel(worker: &Worker, gate: &Gate, stage: usize, step: us
     let mut done = Done::default();
     let mask = match plan.mask.is_some() && fills {
         true => Some(
-            super::Reader { worker, gate, stage, block: region, in_order: false, done: &mut done }.mask(region).await?,
+            super::Reader { worker, gate, stage, unit, block: region, in_order: false, done: &mut done }
+                .mask(region)
+                .await?,
         ),
         false => None,
     };

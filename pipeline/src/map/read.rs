@@ -17,6 +17,7 @@ pub(super) struct Reader<'a> {
     pub(super) worker: &'a Worker,
     pub(super) gate: &'a Gate,
     pub(super) stage: usize,
+    pub(super) unit: u64,
     pub(super) block: Region,
     /// Whether parts must come in C order.
     pub(super) in_order: bool,
@@ -156,25 +157,29 @@ impl Reader<'_> {
         if self.backwards() {
             parts.reverse();
         }
-        let mut parts = parts.into_iter().map(|part| {
+        let fetch = |part| {
             let (array, cache) = (array.clone(), self.worker.cache.clone());
             async move { array.fetch(&cache, part).await }
-        });
-        // A task of its own, so that the next part is on its way while one is decoded; it ends with this future.
+        };
         let mut ahead = JoinSet::new();
-        loop {
-            let part = if self.gate.on_threads() {
-                match parts.next() {
-                    Some(fetch) => fetch.await?,
-                    None => break,
+        for n in 0..parts.len() {
+            let part = match self.gate.threads() {
+                Some(threads) => {
+                    let part = fetch(parts[n]).await?;
+                    if n + 1 == parts.len() {
+                        self.want_soon(array, region, threads);
+                    }
+                    part
                 }
-            } else {
-                if ahead.is_empty() {
-                    parts.next().map(|fetch| ahead.spawn(fetch));
+                // A task of its own, so that the next part is on its way while one is decoded; it ends with this future.
+                None => {
+                    if n == 0 {
+                        ahead.spawn(fetch(parts[n]));
+                    }
+                    let part = ahead.join_next().await.ok_or_else(|| Error::internal("a part was not asked for"))?;
+                    parts.get(n + 1).map(|next| ahead.spawn(fetch(*next)));
+                    part.map_err(|e| Error::internal(format!("a read did not end well: {e}")))??
                 }
-                let Some(part) = ahead.join_next().await else { break };
-                parts.next().map(|fetch| ahead.spawn(fetch));
-                part.map_err(|e| Error::internal(format!("a read did not end well: {e}")))??
             };
             note(&part);
             let permit = self.gate.compute().await?;
@@ -182,6 +187,23 @@ impl Reader<'_> {
             drop(permit);
         }
         Ok(())
+    }
+
+    /// Says what the block will read that this thread comes to next, of which this one reads `region`: disks have it at hand
+    /// by then, if they are told before this one is computed.
+    fn want_soon(&self, array: &Array, region: Region, threads: usize) {
+        let grid = &self.worker.plan.grid;
+        let next = self.unit + threads as u64;
+        if next < grid.units() {
+            let moved = |at: usize, a: usize| (at + grid.region(next).start[a]).saturating_sub(self.block.start[a]);
+            let there = Region {
+                start: std::array::from_fn(|a| moved(region.start[a], a)),
+                end: std::array::from_fn(|a| moved(region.end[a], a)),
+            };
+            if let Some(there) = there.intersection(&array.extent().region()) {
+                array.want_soon(&self.worker.cache, there);
+            }
+        }
     }
 }
 

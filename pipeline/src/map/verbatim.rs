@@ -49,7 +49,7 @@ impl<'p> Copies<'p> {
             let mut body = Body::new(spec)?;
             let mut places: HashMap<[usize; 3], (usize, Region)> =
                 spec.parts(object).map(|(at, part)| (part.start, (at, part))).collect();
-            let mut reader = Reader { worker, gate, stage, block, in_order: true, done: &mut done };
+            let mut reader = Reader { worker, gate, stage, unit, block, in_order: true, done: &mut done };
             let take = |covers: Region, chunk: Option<(AnyVolume, Option<Bytes>)>| {
                 let place = places.remove(&covers.start).filter(|(_, part)| *part == covers);
                 let (at, part) =

@@ -34,6 +34,13 @@ impl Store {
         self.get_with(key, None, most).await
     }
 
+    /// Says that an object will be read soon: a disk may have it at hand by then. Nothing is asked of a bucket.
+    pub(crate) fn want_soon(&self, key: &str) {
+        if self.on_disk() {
+            local::want_soon(FsPath::new(&self.display(key)));
+        }
+    }
+
     /// Reads bytes `range` of an object: fewer where the object ends earlier, none where it ends before the range.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Object>> {
         if range.is_empty() {

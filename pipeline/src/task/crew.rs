@@ -41,9 +41,14 @@ impl Crew {
         Self(Arc::new(Mutex::new(Queue { most, there: 0, waiting: BTreeMap::new(), tickets: 0 })))
     }
 
+    /// How many threads there may be.
+    pub(super) fn most(&self) -> usize {
+        self.lock().most
+    }
+
     /// Units that a segment should have handed in, so that no thread waits for more: each has one, and one to go on with.
     pub(super) fn wanted(&self) -> usize {
-        2 * self.lock().most
+        2 * self.most()
     }
 
     /// Carries out `work` on a thread of the crew. There is no runtime's context: what asks a disk does so on that thread.
@@ -166,6 +171,8 @@ pub(crate) fn wait_for<F: Future>(work: F) -> F::Output {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
     use std::time::Duration;

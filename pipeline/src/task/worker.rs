@@ -71,9 +71,12 @@ impl Gate {
         Self { units, compute: Semaphore::new(limits.at_once), keeps_shared: limits.keeps_shared }
     }
 
-    /// Whether units have a thread each, outside the runtime.
-    pub(crate) fn on_threads(&self) -> bool {
-        matches!(self.units, Units::Threads(_))
+    /// How many threads carry out units, one each, outside the runtime; `None` where tasks of the runtime do.
+    pub(crate) fn threads(&self) -> Option<usize> {
+        match &self.units {
+            Units::Threads(crew) => Some(crew.most()),
+            Units::Tasks(_) => None,
+        }
     }
 
     /// Whether decoded chunks are kept for all who read them.
