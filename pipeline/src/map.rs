@@ -1,8 +1,9 @@
 //! The passes over the voxels: read a block and what surrounds it, run the ops, leave on the way what the pass leaves.
 //!
-//! Reading goes part by part, so that raw and decoded bytes of a whole block never lie beside each other, and the next
-//! part is fetched while one is decoded. All arithmetic runs under one of the stage's compute permits; what waits for
-//! the store holds none, so the cores stay busy.
+//! Reading goes part by part, so that raw and decoded bytes of a whole block never lie beside each other. Where blocks are
+//! tasks, the next part is fetched while one is decoded; all arithmetic runs under one of the stage's compute permits,
+//! and what waits for the store holds none, so the cores stay busy. Where a block has a thread to itself, it reads when it
+//! needs, of a disk that has been told before.
 
 pub(crate) mod labels;
 mod read;

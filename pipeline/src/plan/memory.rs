@@ -1,10 +1,10 @@
 //! What every stage holds in memory, before anything runs.
 //!
-//! The sum is over what is really there at once: the process itself, decoded chunks kept for neighbours, blocks being
-//! computed (as many as threads), one more being read or written meanwhile; and where there is room, rows that are read
-//! ahead and freed buffers that wait for the next block. Each op says what it allocates; labels are counted at their
-//! worst, every other voxel an object. `--memory` is compared with the largest stage, and the same numbers become the
-//! [`Limits`] that the worker keeps.
+//! The sum is over what is there at once: the process itself, decoded chunks kept for neighbours, blocks being
+//! computed (as many as threads), one more being read or written meanwhile (on disks there is none); and where there is
+//! room, rows that are read ahead and freed buffers that wait for the next block. Each op says what it allocates; labels
+//! are counted at their worst, every other voxel an object. `--memory` is compared with the largest stage, and the same
+//! numbers become the [`Limits`] that the worker keeps.
 
 use serde::{Deserialize, Serialize};
 use voxel::table::ObjectRow;

@@ -1,6 +1,7 @@
-//! Who may begin a unit: as many at once as there is memory for, and of all who wait the lowest number, whichever segment it
-//! is of. So blocks that share chunks are computed soon after each other, and of two segments under way the second begins
-//! where the first has nothing left to begin.
+//! Whose task may begin a unit, where units are tasks of the runtime (threads are `crew`'s): as many at once as there is
+//! memory for, and of all who wait the lowest number, whichever segment it is of. So blocks that share chunks are
+//! computed soon after each other, and of two segments under way the second begins where the first has nothing left to
+//! begin.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
