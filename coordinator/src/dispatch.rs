@@ -198,7 +198,7 @@ impl Run<'_> {
         let mut running = FuturesUnordered::new();
         let (mut next, mut failures, mut spent) = (0, 0, false);
         loop {
-            while next < units && !spent && running.len() < carrier.terms.in_flight.max(1) {
+            while next < units && !spent && running.len() < carrier.terms.segments(length) {
                 if let Some(end) = done.end_of(next) {
                     stages[stage].resumed += end - next;
                     progress.resumed(end - next);

@@ -38,6 +38,8 @@ pub trait Executor: Send + Sync + 'static {
 pub struct Terms {
     /// Attempts that are worth having under way at once.
     pub in_flight: usize,
+    /// Units under way that keep it busy, where those of all attempts share its threads.
+    pub units: Option<usize>,
     /// Whether a second attempt of a task may be quicker than the first: not where it would run on the same threads.
     pub backups: bool,
     /// How fast attempts may become many; none where all of them may begin at once.
@@ -45,6 +47,15 @@ pub struct Terms {
     /// How long an attempt may take, where workers can outlive their coordinator or hang: it gets a deadline and a
     /// `not_after`, and is given up when that has passed.
     pub attempt_limit: Option<Duration>,
+}
+
+impl Terms {
+    /// Segments of so many units that are worth having under way at once: where threads are shared, those that have units for
+    /// all of them, and one that fills in while another ends. More would only spread what is read at the same time.
+    pub fn segments(&self, length: u64) -> usize {
+        let needed = self.units.map(|units| units.div_ceil(length.max(1) as usize) + 1);
+        needed.unwrap_or(usize::MAX).min(self.in_flight).max(1)
+    }
 }
 
 /// How fast attempts may become many.

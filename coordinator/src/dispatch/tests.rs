@@ -14,16 +14,23 @@ use scripted::{Act, Bench, END};
 
 /// A function: many at once, each for fifteen minutes at most.
 const FUNCTION: Terms =
-    Terms { in_flight: 8, backups: true, attempt_limit: Some(Duration::from_secs(900)), ramp: None };
+    Terms { in_flight: 8, units: None, backups: true, attempt_limit: Some(Duration::from_secs(900)), ramp: None };
 
 /// Threads of this process.
-const THREADS: Terms = Terms { in_flight: 2, backups: false, attempt_limit: None, ramp: None };
+const THREADS: Terms = Terms { in_flight: 2, units: None, backups: false, attempt_limit: None, ramp: None };
 
 /// One after the other.
 const ONE: Terms = Terms { in_flight: 1, ..THREADS };
 
 fn away() -> Error {
     Error::unavailable("away")
+}
+
+#[test]
+fn threads_have_units_however_short_segments_are() {
+    let threads = Terms { in_flight: 9, units: Some(8), ..THREADS };
+    assert_eq!([1, 3, 8, 100].map(|length| threads.segments(length)), [9, 4, 2, 2]);
+    assert_eq!([1, 100].map(|length| FUNCTION.segments(length)), [8, 8]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -119,6 +119,6 @@ impl Executor for Lambda {
     fn terms(&self) -> Terms {
         // A start is given its time, and so is the way there and back.
         let limit = self.function.timeout + Duration::from_secs(30);
-        Terms { in_flight: self.workers, backups: true, attempt_limit: Some(limit), ramp: Some(RAMP) }
+        Terms { in_flight: self.workers, units: None, backups: true, attempt_limit: Some(limit), ramp: Some(RAMP) }
     }
 }

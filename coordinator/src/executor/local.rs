@@ -29,10 +29,10 @@ impl Executor for Local {
         self.worker.run(attempt, |unit| self.progress.unit_done(unit)).await
     }
 
-    /// The units of all segments run side by side, the lowest first. So as many are sent as keep the threads busy where each
-    /// has one unit only, and one more that fills in while another ends. A worker here ends with the process, so nothing
-    /// needs to be given up or kept out.
+    /// The units of all segments run side by side, the lowest first. A worker here ends with the process, so nothing needs to
+    /// be given up or kept out.
     fn terms(&self) -> Terms {
-        Terms { in_flight: self.worker.threads() + 1, backups: false, attempt_limit: None, ramp: None }
+        let threads = self.worker.threads();
+        Terms { in_flight: threads + 1, units: Some(threads), backups: false, attempt_limit: None, ramp: None }
     }
 }

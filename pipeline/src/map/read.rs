@@ -134,13 +134,15 @@ impl Reader<'_> {
         Ok(canvas.into_image())
     }
 
-    /// Whether parts are read from the last to the first. Neighbours are computed at the same time: from the same end, they would
-    /// want the same chunk at the same time again and again, and one would wait for the other to decode it. From both
-    /// ends they meet once. All that one has decoded must be there then.
+    /// Whether parts are read from the last to the first. Neighbours are computed at the same time: from the same end, they
+    /// would want the same chunk at the same time again and again, and one would wait for the other to decode it. From both
+    /// ends they meet once, and all that one has decoded must be there then. In a bucket, where what has gone costs a
+    /// request, and where more of them read than compute, they keep to the order in which chunks are let go of.
     fn backwards(&self) -> bool {
         let grid = &self.worker.plan.grid;
         let at = |a: usize| self.block.start[a] / grid.block[a].max(1);
-        !self.in_order && self.gate.keeps_shared() && (at(0) + at(1) + at(2)) % 2 == 1
+        let free = !self.in_order && self.gate.threads().is_some() && self.gate.keeps_shared();
+        free && (at(0) + at(1) + at(2)) % 2 == 1
     }
 
     /// Fetches `region` of an array, in voxels of that, part by part, and has each decoded under a permit to compute.

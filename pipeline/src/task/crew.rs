@@ -2,9 +2,9 @@
 //!
 //! The system has a file in memory, or takes it there, in less time than another thread takes to wake, and each time one
 //! waits for another a core may stand still. So a unit is not cut into tasks here: one thread reads, computes and
-//! writes, and then goes on with the lowest unit that waits, whichever segment it is of. As many threads as units fit into
-//! memory, and no more than there are to compute. Who waits for a bucket is better off as a task of the runtime
-//! (`turns`).
+//! writes, and then goes on with the lowest unit that waits, whichever segment it is of. There are as many threads as
+//! are to compute, or fewer where fewer units fit into memory. Who waits for a bucket is better off as a task of the
+//! runtime (`turns`).
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -228,15 +228,11 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_error_of_its_unit_alone() {
         let crew = Crew::new(1);
-        let bad = crew.carry(0, async { if crew_is_unlucky() { panic!("as it is meant to") } else { Ok(()) } });
+        let bad = crew.carry::<()>(0, async { panic!("as it is meant to") });
         let good = crew.carry(1, async { Ok(5) });
         let (bad, good) = futures::join!(bad, good);
         assert!(bad.unwrap_err().to_string().contains("panicked"));
         assert_eq!(good.unwrap(), 5);
-    }
-
-    fn crew_is_unlucky() -> bool {
-        true
     }
 
     #[test]

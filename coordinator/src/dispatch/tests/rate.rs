@@ -55,7 +55,13 @@ fn spent() -> Duration {
 #[tokio::test]
 async fn five_thousand_tasks_a_second() {
     const TASKS: usize = 5_000;
-    let terms = Terms { in_flight: 1_000, backups: true, attempt_limit: Some(Duration::from_secs(900)), ramp: None };
+    let terms = Terms {
+        in_flight: 1_000,
+        units: None,
+        backups: true,
+        attempt_limit: Some(Duration::from_secs(900)),
+        ramp: None,
+    };
     for tasks in [TASKS, 4 * TASKS] {
         let bench = Bench::new(10 * tasks, terms);
         let (wall, start) = (Instant::now(), spent());
@@ -148,7 +154,13 @@ impl Drop for Endpoint {
 async fn a_thousand_sleepers_are_kept_busy() {
     // Nearly two for each: one that is left over would make all others wait.
     const TASKS: usize = 1_990;
-    let terms = Terms { in_flight: 1_000, backups: true, attempt_limit: Some(Duration::from_secs(900)), ramp: None };
+    let terms = Terms {
+        in_flight: 1_000,
+        units: None,
+        backups: true,
+        attempt_limit: Some(Duration::from_secs(900)),
+        ramp: None,
+    };
     let endpoint = Endpoint::start();
     let config = aws_sdk_lambda::config::Builder::from(&credentials::aws().await)
         .credentials_provider(Credentials::new("k", "s", None, None, "test"))

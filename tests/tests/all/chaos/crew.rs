@@ -115,7 +115,7 @@ impl Executor for Crew {
     }
 
     fn terms(&self) -> Terms {
-        Terms { in_flight: 4, backups: true, attempt_limit: Some(LIMIT), ramp: None }
+        Terms { in_flight: 4, units: None, backups: true, attempt_limit: Some(LIMIT), ramp: None }
     }
 }
 
