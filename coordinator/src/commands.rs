@@ -16,6 +16,7 @@ use crate::exit::Stop;
 use crate::import::{self, Raw, Reading, VoxelSize};
 use crate::progress::Progress;
 use crate::run::{self, Settings};
+use crate::runtime::{complete, complete_on_disks};
 use crate::table::{self, Format, TableFile};
 use crate::{credentials, demo, dot, export, info, pyramid, replay, report, slice, units, verify};
 
@@ -48,8 +49,9 @@ pub fn execute(cli: Cli) -> Result<(), Stop> {
         }
         Command::Run { job, how, json } => {
             let (job, settings) = (job_of(&job)?, Settings::of(&how)?);
-            let summary =
-                complete(settings.threads(), async { run::run(stores, &job, &settings.looked_up().await?).await })?;
+            let (on_disks, threads) = (settings.is_local() && run::is_on_disks(&job), settings.threads());
+            let work = async { run::run(stores, &job, &settings.looked_up().await?).await };
+            let summary = if on_disks { complete_on_disks(work)? } else { complete(threads, work)? };
             if json { print_json(&summary) } else { Ok(()) }
         }
         Command::Status { output, json } => {
@@ -133,16 +135,6 @@ fn help(topic: Option<&str>) -> Result<(), Stop> {
             print(&command.render_long_help())
         }
     }
-}
-
-/// Carries `work` to its end on `threads` threads, which may also block on arithmetic. When it fails, blocks that are
-/// still being computed are not waited for.
-fn complete<T, E: Into<Stop>>(threads: usize, work: impl Future<Output = Result<T, E>>) -> Result<T, Stop> {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(threads.max(1)).enable_all().build();
-    let runtime = built.map_err(|e| Error::unavailable(format!("threads can't be started: {e}")))?;
-    let done = runtime.block_on(work);
-    runtime.shutdown_background();
-    done.map_err(Into::into)
 }
 
 #[allow(clippy::print_stdout, reason = "this is the place where data goes to stdout")]

@@ -35,6 +35,7 @@ use crate::executor::Executor;
 use crate::hold::Hold;
 use crate::price::Budget;
 use crate::progress::Progress;
+use crate::runtime;
 use carry::{Carrier, Count};
 use pace::Pace;
 
@@ -191,7 +192,7 @@ impl Run<'_> {
         let Dispatch { plan, store, progress, budget, failures_most, .. } = **with;
         let length = plan.stages[stage].segment;
         let pace = &Pace::new(SEGMENT_SECONDS / length as f64);
-        let mut ticks = tokio::time::interval(CHECKPOINT_EVERY);
+        let mut ticks = runtime::interval(CHECKPOINT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
         let mut stopped = None;

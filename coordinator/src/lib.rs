@@ -28,6 +28,7 @@ pub mod pyramid;
 mod replay;
 pub mod report;
 pub mod run;
+mod runtime;
 pub mod slice;
 pub mod table;
 mod units;

@@ -18,7 +18,7 @@ use pipeline::publish::into_input::IntoInput;
 use pipeline::publish::{self, Manifest};
 use pipeline::sources::{Sources, name_of};
 use pipeline::state::State;
-use pipeline::store::{Store, Stores};
+use pipeline::store::{self, Store, Stores};
 use pipeline::task::Worker;
 use pipeline::{Error, Kind, Result, layout};
 use tokio::sync::OnceCell;
@@ -32,6 +32,7 @@ use crate::output::{Taken, Taking};
 use crate::price::{Budget, Estimate, calibrate, is_charged};
 use crate::progress::Progress;
 use crate::report::{self, Summary};
+use crate::runtime;
 
 pub use settings::{Place, Settings};
 
@@ -51,6 +52,12 @@ pub(crate) fn wall_clock() -> Clock {
         let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         Moment(since.as_millis() as u64)
     })
+}
+
+/// Whether all that a job names is on disks.
+pub(crate) fn is_on_disks(job: &Job) -> bool {
+    let named = [Some(&job.input), job.mask.as_ref(), job.intensity.as_ref(), job.output.as_ref()];
+    named.into_iter().flatten().all(|url| store::names_a_disk(url))
 }
 
 /// A job that has met its input.
@@ -249,7 +256,7 @@ pub(crate) async fn until_interrupted<T, E: Into<Stop>>(
 ) -> Result<T, Stop> {
     tokio::select! {
         done = work => done.map_err(Into::into),
-        _ = tokio::signal::ctrl_c() => Err(Stop::Interrupted(then.to_owned())),
+        () = runtime::ctrl_c() => Err(Stop::Interrupted(then.to_owned())),
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) use readers::Part;
 pub use stage::{Count, Leaf, Pass, Round, SEGMENT_SECONDS, Stage, StageKind};
 
 /// The version of the plan's own form; a worker refuses any other.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// A job, ready to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -181,6 +181,11 @@ fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
 }
 
+/// Whether a URL is one of a disk: a path, or `file://` and one.
+pub fn names_a_disk(url: &str) -> bool {
+    url.split_once("://").is_none_or(|(scheme, _)| scheme.eq_ignore_ascii_case("file"))
+}
+
 impl Store {
     /// Opens the root `url`: a path, `file://` and an absolute path, or `http://` or `https://` to read from. Nothing
     /// needs to be there; folders are made when the first object is written. Buckets are opened by [`Stores`].

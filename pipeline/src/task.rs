@@ -23,7 +23,7 @@ use crate::state::State;
 use crate::store::Store;
 use crate::{Result, layout};
 
-pub(crate) use crew::wait_for;
+pub use crew::wait_for;
 pub use name::TaskName;
 pub(crate) use worker::Gate;
 pub use worker::Worker;

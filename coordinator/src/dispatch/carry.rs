@@ -18,6 +18,7 @@ use super::pace::Pace;
 use super::retry::{self, Jitter, Tries, may_pass};
 use super::window::Window;
 use crate::executor::{Began, Terms, Used};
+use crate::runtime;
 
 /// What all tasks of a run share on their way.
 pub(super) struct Carrier<'a> {
@@ -72,7 +73,7 @@ impl<'a> Carrier<'a> {
             }
             let Some(pause) = tries.again(&error, &self.jitter) else { return Err(error) };
             tracing::warn!(task = %TaskName::from(task), error = error.message, "trying again");
-            tokio::time::sleep(pause).await;
+            runtime::sleep(pause).await;
         }
     }
 
@@ -196,7 +197,7 @@ impl<'a> Carrier<'a> {
                 return;
             }
             let left = Duration::from_millis(moment.0 - now.0 + 1);
-            tokio::time::sleep(left.min(Duration::from_secs(30))).await;
+            runtime::sleep(left.min(Duration::from_secs(30))).await;
         }
     }
 }
@@ -219,6 +220,6 @@ async fn straggles(began: &Began, units: u64, pace: &Pace) {
         if left.is_zero() {
             return;
         }
-        tokio::time::sleep(left.min(LOOK_EVERY)).await;
+        runtime::sleep(left.min(LOOK_EVERY)).await;
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pipeline::{Error, Kind, Result};
 
 use crate::dice::Dice;
+use crate::runtime;
 
 /// How an error is tried again.
 struct Rule {
@@ -63,7 +64,7 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T>>>(
             Err(error) => error,
         };
         let Some(pause) = tries.again(&error, jitter) else { return Err(error) };
-        tokio::time::sleep(pause).await;
+        runtime::sleep(pause).await;
     }
 }
 

@@ -123,6 +123,11 @@ impl Settings {
         })
     }
 
+    /// Whether tasks are carried out by this process.
+    pub fn is_local(&self) -> bool {
+        matches!(self.place, Place::Local)
+    }
+
     /// Threads that this process needs.
     pub fn threads(&self) -> usize {
         match self.place {

@@ -28,14 +28,11 @@ impl Plan {
             StageKind::Relabel { .. } => voxels * MOVE_SECONDS,
             StageKind::Seam { .. } => 0.02,
             StageKind::Up { .. } | StageKind::Down { .. } => 0.2,
-            // A range is a second, a row group some.
-            StageKind::Rank(_) => 1.0,
-            StageKind::Table(_) => 3.0,
+            StageKind::Rank(_) | StageKind::Table(_) | StageKind::Publish => 1.0,
             StageKind::Level { image, level } => {
                 let unit = self.stored(*image).map(|stored| stored.level_spec(*level).unit_shape());
                 8.0 * unit.map_or(1, |unit| unit.iter().product::<usize>()) as f64 * 4e-9
             }
-            StageKind::Publish => 1.0,
         }
     }
 

@@ -41,8 +41,9 @@ pub const BLOCK_CONTACTS: usize = 1 << 16;
 const AHEAD_BYTES: u64 = 32 << 20;
 /// And what it asks for with one request: more takes a bucket longer to send than another request takes to be answered.
 pub(crate) const READ_BYTES: u64 = 1 << 20;
-/// Columns of a row group that are encoded at once.
-pub(crate) const COLUMNS_AT_ONCE: usize = 2;
+/// Columns of a row group that are gathered together, since those of the same rows lie side by side, and encoded one after
+/// another.
+pub(crate) const COLUMNS_OF_UNIT: usize = 4;
 /// What freed buffers may take beside those in use, where there is room: those of the next block are of the same sizes.
 const SPARE_BYTES: u64 = 48 << 20;
 /// Segments under way that have no unit to compute: one that ends, and one that begins.
@@ -99,12 +100,6 @@ pub struct Limits {
 pub(crate) fn pieces_at_once(files: u64, piece_bytes: u64, ahead_bytes: u64) -> u64 {
     let ahead = ahead_bytes / files.saturating_mul(piece_bytes).max(1);
     (1 + ahead).min(READ_BYTES / piece_bytes.max(1)).max(1)
-}
-
-/// Columns of a row group that are gathered together, since those of the same rows lie side by side.
-pub(crate) fn columns_at_once(group_rows: u64, ahead_bytes: u64) -> usize {
-    let ahead = ahead_bytes / group_rows.saturating_mul(8).max(1);
-    (1 + ahead).min(READ_BYTES / (BATCH_ROWS as u64 * 8)) as usize
 }
 
 /// What one stage holds.
@@ -289,9 +284,11 @@ fn needs(plan: &Plan, stage: &Stage, resources: &Resources) -> Needs {
             Needs { unit, beside, units: plan.grid.units(), ..Needs::default() }
         }
         StageKind::Table(_) => {
-            // Of each column being encoded its values and its pages, and the batch being read; others wait as they were read.
-            let unit = plan.merge.group_rows * 8 * 3 * COLUMNS_AT_ONCE as u64 + BATCH_ROWS as u64 * 16;
-            Needs { unit: unit + (4 << 20), ahead: AHEAD_BYTES, units: u64::MAX, waits: true, ..Needs::default() }
+            // The columns as they were read, of the one being encoded its values (twice) and its pages instead, and the batch
+            // being read.
+            let unit = plan.merge.group_rows * 8 * (COLUMNS_OF_UNIT as u64 + 2);
+            let batch = BATCH_ROWS as u64 * 8 * COLUMNS_OF_UNIT as u64;
+            Needs { unit: unit + batch + (4 << 20), units: u64::MAX, waits: true, ..Needs::default() }
         }
         StageKind::Level { image, level } => {
             let Some(stored) = plan.stored(*image) else { return Needs::default() };

@@ -18,6 +18,7 @@ use super::memory::{Limits, Projection};
 use super::{Leaf, Pass, Plan, Round, Rows, StageKind, Stored, TableId};
 use crate::map::{Beside, beside};
 use crate::plan::Intensity;
+use crate::reduce::table;
 
 pub(super) use read::ENTRY_BYTES;
 pub use span::{Asked, Span};
@@ -176,7 +177,7 @@ impl Counting<'_> {
             StageKind::Up { step, level } => output += self.up(*step, *level, limits),
             StageKind::Down { step, level } => output += self.down(*step, *level, limits),
             StageKind::Rank(table) => output += self.rank(*table, limits),
-            StageKind::Table(table) => output += self.table(*table, limits),
+            StageKind::Table(table) => output += self.table(*table),
         }
         output += self.advance(stage, segments, input.gets.high > 0);
         if stage > 0 {
@@ -197,9 +198,7 @@ impl Counting<'_> {
             // There may be nothing left to count.
             (None, StageKind::Map(_)) => Span { low: 0, high: plan.grid.units() },
             (None, StageKind::Rank(table)) => self.ranges(*table),
-            (None, StageKind::Table(table)) => {
-                Span { low: 0, high: self.rows(*table).div_ceil(plan.merge.group_rows.max(1)) }
-            }
+            (None, StageKind::Table(id)) => Span { low: 0, high: table::units(plan, *id, self.rows(*id)) },
             (None, _) => Span::exact(1),
         }
     }

@@ -1,113 +1,93 @@
-//! Tables as Parquet: row groups encoded from the ranges they overlap, then streamed into one file.
+//! Tables as Parquet: columns encoded from the ranges they overlap, then streamed into one file.
 //!
-//! Row groups have a fixed number of rows and ranges don't, so a row group gathers from as many ranges as it overlaps,
-//! a few columns at a time, and encodes two of them side by side. Each is a file of its own in the scratch until the last task copies the encoded columns, byte
-//! for byte, into the table.
+//! Row groups have a fixed number of rows and ranges don't, so a unit gathers a few neighbouring columns of one row group
+//! from as many ranges as that overlaps: most tables have one row group only, and all threads are to have a part in it.
+//! What a unit encodes is a file of its own in the scratch until the last task copies the columns, byte for byte, into
+//! the table.
 
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::writer::{ColumnCloseResult, ColumnWriter, get_column_writer};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr, WriterVersion};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::writer::{SerializedFileWriter, SerializedPageWriter, TrackedWrite};
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::{ColumnDescPtr, TypePtr};
-use tokio::runtime::Handle;
 use voxel::table::{ColumnData, ColumnType};
 
 use super::contacts;
 use super::rank::column_batch;
 use crate::op::Op;
-use crate::plan::memory::{BATCH_ROWS, COLUMNS_AT_ONCE, columns_at_once};
+use crate::plan::memory::{BATCH_ROWS, COLUMNS_OF_UNIT};
 use crate::plan::{Plan, Rows, TableId};
 use crate::scratch::{Reader, Tag};
 use crate::state::State;
 use crate::store::{Store, Upload, Uploaded};
-use crate::task::Written;
+use crate::task::{Written, wait_for};
 use crate::{Error, Result, layout};
 
-/// Names and types of a table's columns.
-fn columns(plan: &Plan, table: TableId) -> Result<Vec<(&'static str, ColumnType)>> {
+/// Names and types of a table's columns; none of a table that nobody asked for.
+pub(crate) fn columns(plan: &Plan, table: TableId) -> Vec<(&'static str, ColumnType)> {
     match table.of {
-        Rows::Contacts => Ok(contacts::columns(plan.labels_dtype(table.step))),
+        Rows::Contacts => contacts::columns(plan.labels_dtype(table.step)),
         Rows::Objects => {
             let columns = plan.columns(table.step);
-            let columns = columns.ok_or_else(|| Error::internal("a table is written that nobody asked for"))?;
-            Ok(columns.columns().iter().map(|column| (column.name, column.kind)).collect())
+            columns.iter().flat_map(|columns| columns.columns()).map(|column| (column.name, column.kind)).collect()
         }
     }
 }
 
-/// Encodes row group `group` of a table into the scratch of its stage.
-pub(crate) async fn encode_group(
-    store: &Store,
-    plan: &Plan,
-    state: &State,
-    table: TableId,
-    group: u64,
-    ahead_bytes: u64,
-) -> Result<()> {
-    let stage = plan.table_stage(table);
+/// Units that encode a table of so many rows: of each row group, so many columns.
+pub(crate) fn units(plan: &Plan, table: TableId, rows: u64) -> u64 {
+    rows.div_ceil(plan.merge.group_rows.max(1)) * columns(plan, table).len().div_ceil(COLUMNS_OF_UNIT) as u64
+}
+
+/// Encodes the columns of unit `unit` of a table into the scratch of its stage.
+pub(crate) async fn encode(store: &Store, plan: &Plan, state: &State, table: TableId, unit: u64) -> Result<()> {
     let ranked = state.ranked(table).ok_or_else(|| Error::internal("a table is encoded before it was ranked"))?;
-    let all = state.rows(table).unwrap_or(0);
-    let rows = group * plan.merge.group_rows..((group + 1) * plan.merge.group_rows).min(all);
-    let mut parts = Vec::new();
-    // The last range that starts at or before the first row, and all that start before the last.
-    let first = ranked.bases.partition_point(|base| *base <= rows.start).saturating_sub(1);
-    for (range, bounds) in ranked.bases.windows(2).enumerate().skip(first) {
-        let (start, end) = (rows.start.max(bounds[0]), rows.end.min(bounds[1]));
-        if bounds[0] >= rows.end {
+    let all = columns(plan, table);
+    let parts = all.len().div_ceil(COLUMNS_OF_UNIT) as u64;
+    let (group, first) = (unit / parts.max(1), (unit % parts.max(1)) as usize * COLUMNS_OF_UNIT);
+    let columns = &all[first..all.len().min(first + COLUMNS_OF_UNIT)];
+    let rows = group * plan.merge.group_rows
+        ..((group + 1) * plan.merge.group_rows).min(ranked.bases.last().copied().unwrap_or(0));
+    let room = |(_, kind): &(_, ColumnType)| Vec::with_capacity((rows.end - rows.start) as usize * width(*kind));
+    let mut gathered: Vec<Vec<u8>> = columns.iter().map(room).collect();
+    // Labels are ranks within their range so far, but for those that were given.
+    let ranks =
+        first == 0 && table.of == Rows::Objects && !matches!(plan.ops.get(table.step), Some(Op::Objects { .. }));
+    // From the last range that starts at or before the first row to all that start before the last.
+    let from = ranked.bases.partition_point(|base| *base <= rows.start).saturating_sub(1);
+    for (range, bounds) in ranked.bases.windows(2).enumerate().skip(from) {
+        let (base, start, end) = (bounds[0], rows.start.max(bounds[0]), rows.end.min(bounds[1]));
+        if base >= rows.end {
             break;
         }
         if start < end {
             let file = Reader::open(store, &layout::scratch(plan.rank_stage(table), range as u64)).await?;
-            parts.push((file, bounds[0], start - bounds[0]..end - bounds[0]));
-        }
-    }
-    let columns = columns(plan, table)?;
-    // Labels are ranks within their range so far, but for those that were given.
-    let ranks = table.of == Rows::Objects && !matches!(plan.ops.get(table.step), Some(Op::Objects { .. }));
-    let mut out = Streamed::create(store, &layout::scratch(stage, group), &columns).await?;
-    let (described, properties) = (out.writer.schema_descr().columns().to_vec(), out.writer.properties().clone());
-    let mut writer = out.writer.next_row_group().map_err(failed)?;
-    let at_once = columns_at_once(plan.merge.group_rows, ahead_bytes);
-    let mut gathered = Vec::new().into_iter();
-    let mut encoding = FuturesOrdered::new();
-    for (i, (described, (_, kind))) in described.into_iter().zip(&columns).enumerate() {
-        if gathered.len() == 0 {
-            let next = &columns[i..columns.len().min(i + at_once)];
-            let room =
-                |(_, kind): &(_, ColumnType)| Vec::with_capacity((rows.end - rows.start) as usize * width(*kind));
-            let mut more: Vec<Vec<u8>> = next.iter().map(room).collect();
-            for (file, base, rows) in &parts {
-                let from = more[0].len();
-                gather(file, i, next, rows.clone(), &mut more).await?;
-                if i == 0 && ranks {
-                    for label in more[0][from..].chunks_exact_mut(8) {
-                        let rank = u64::from_le_bytes(std::array::from_fn(|b| label[b]));
-                        label.copy_from_slice(&(rank + base).to_le_bytes());
-                    }
+            let before = gathered[0].len();
+            gather(&file, first, columns, start - base..end - base, &mut gathered).await?;
+            if ranks {
+                for label in gathered[0][before..].chunks_exact_mut(8) {
+                    let rank = u64::from_le_bytes(std::array::from_fn(|b| label[b]));
+                    label.copy_from_slice(&(rank + base).to_le_bytes());
                 }
             }
-            gathered = more.into_iter();
         }
-        let bytes = gathered.next().ok_or_else(|| Error::internal("a column is missing"))?;
-        let (kind, properties) = (*kind, Arc::clone(&properties));
-        encoding.push_back(tokio::spawn(async move { encode_column(described, properties, kind, bytes) }));
-        while encoding.len() >= COLUMNS_AT_ONCE || (i + 1 == columns.len() && !encoding.is_empty()) {
-            let Some(encoded) = encoding.next().await else { break };
-            let (encoded, close) =
-                encoded.map_err(|e| Error::internal(format!("a column was not encoded to its end: {e}")))??;
-            writer.append_column(&encoded, close).map_err(failed)?;
-            Streamed::drain(&out.buffer, &mut out.upload).await?;
-        }
+    }
+    let mut out = Streamed::create(store, &layout::scratch(plan.table_stage(table), unit), columns).await?;
+    let (described, properties) = (out.writer.schema_descr().columns().to_vec(), out.writer.properties().clone());
+    let mut writer = out.writer.next_row_group().map_err(failed)?;
+    for ((described, (_, kind)), bytes) in described.into_iter().zip(columns).zip(gathered) {
+        let (pages, close) =
+            tokio::task::block_in_place(|| encode_column(described, Arc::clone(&properties), *kind, bytes))?;
+        writer.append_column(&pages, close).map_err(failed)?;
+        Streamed::drain(&out.buffer, &mut out.upload).await?;
     }
     writer.close().map_err(failed)?;
     out.finish().await?;
@@ -168,38 +148,34 @@ async fn gather(
     Ok(())
 }
 
-/// Streams the row groups of a table into the file `key`.
+/// Streams the columns of a table into the file `key`, row group by row group.
 pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: TableId, key: &str) -> Result<Written> {
-    let stage = plan.table_stage(table);
-    let groups = state.rows(table).unwrap_or(0).div_ceil(plan.merge.group_rows);
-    let mut out = Streamed::create(store, key, &columns(plan, table)?).await?;
-    for group in 0..groups {
-        let part = Part::open(store, layout::scratch(stage, group)).await?;
-        let metadata = tokio::task::block_in_place(|| {
-            ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional).parse_and_finish(&part)
-        })
-        .map_err(|e| {
-            of_store(&e).unwrap_or_else(|| {
-                Error::data(format!("the row group {} can't be read: {e}", store.display(&part.key)))
-            })
-        })?;
-        let index = metadata.page_index();
-        for (g, from) in metadata.row_groups().iter().enumerate() {
-            let mut to = out.writer.next_row_group().map_err(failed)?;
-            for (c, column) in from.columns().iter().enumerate() {
-                let close = ColumnCloseResult {
-                    bytes_written: column.compressed_size() as u64,
-                    rows_written: from.num_rows() as u64,
-                    metadata: column.clone(),
-                    bloom_filter: None,
-                    column_index: index.and_then(|i| i.column_index(g, c)).cloned(),
-                    offset_index: index.and_then(|i| i.offset_index(g, c)).cloned(),
-                };
-                tokio::task::block_in_place(|| to.append_column(&part, close)).map_err(failed)?;
-                Streamed::drain(&out.buffer, &mut out.upload).await?;
+    let columns = columns(plan, table);
+    let parts = columns.len().div_ceil(COLUMNS_OF_UNIT) as u64;
+    let units = units(plan, table, state.rows(table).unwrap_or(0));
+    let mut out = Streamed::create(store, key, &columns).await?;
+    for group in 0..units / parts.max(1) {
+        let mut to = out.writer.next_row_group().map_err(failed)?;
+        for unit in group * parts..(group + 1) * parts {
+            let part = Part::open(store, layout::scratch(plan.table_stage(table), unit)).await?;
+            let metadata = part.metadata()?;
+            let index = metadata.page_index();
+            for (g, from) in metadata.row_groups().iter().enumerate() {
+                for (c, column) in from.columns().iter().enumerate() {
+                    let close = ColumnCloseResult {
+                        bytes_written: column.compressed_size() as u64,
+                        rows_written: from.num_rows() as u64,
+                        metadata: column.clone(),
+                        bloom_filter: None,
+                        column_index: index.and_then(|i| i.column_index(g, c)).cloned(),
+                        offset_index: index.and_then(|i| i.offset_index(g, c)).cloned(),
+                    };
+                    tokio::task::block_in_place(|| to.append_column(&part, close)).map_err(failed)?;
+                    Streamed::drain(&out.buffer, &mut out.upload).await?;
+                }
             }
-            to.close().map_err(failed)?;
         }
+        to.close().map_err(failed)?;
     }
     let Uploaded { bytes, crc32c } = out.finish().await?;
     Ok(Written { key: key.to_owned(), bytes, crc32c })
@@ -297,9 +273,19 @@ impl Part {
         Ok(Self { store: store.clone(), key, size })
     }
 
+    fn metadata(&self) -> Result<ParquetMetaData> {
+        let read =
+            || ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional).parse_and_finish(self);
+        tokio::task::block_in_place(read).map_err(|e| {
+            of_store(&e).unwrap_or_else(|| {
+                Error::data(format!("the columns in {} can't be read: {e}", self.store.display(&self.key)))
+            })
+        })
+    }
+
     fn range(&self, start: u64, length: usize) -> Result<Bytes> {
         let range = start..start + length as u64;
-        let object = Handle::current().block_on(self.store.get_range(&self.key, range))?;
+        let object = wait_for(self.store.get_range(&self.key, range))?;
         object.map(|o| o.bytes).ok_or_else(|| Error::data(format!("{} is missing", self.store.display(&self.key))))
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::{Answer, Receipt, Worker};
 use crate::count;
 use crate::plan::{Count, Leaf, Pass, Round, Rows, StageKind, TableId};
-use crate::reduce::{Contribution, rank};
+use crate::reduce::{Contribution, rank, table};
 use crate::scratch::{Reader, Tag, Writer, decode_u64s};
 use crate::sources::Versions;
 use crate::state::{Ranked, State};
@@ -84,7 +84,7 @@ async fn units_of(worker: &Worker, stage: usize, state: &mut State) -> Result<u6
             state.ranked.push(Ranked { of: *table, cuts, bases: Vec::new(), median_voxels: None });
             units
         }
-        StageKind::Table(table) => state.rows(*table).unwrap_or(0).div_ceil(plan.merge.group_rows),
+        StageKind::Table(id) => table::units(plan, *id, state.rows(*id).unwrap_or(0)),
         StageKind::Level { image, level } => plan.level_objects(*image, *level).unwrap_or(0),
         StageKind::Publish => 1,
     })

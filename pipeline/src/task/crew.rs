@@ -144,7 +144,7 @@ impl Drop for Place<'_> {
 }
 
 /// Runs `work` to its end on this thread, in or out of a runtime and within another call.
-pub(crate) fn wait_for<F: Future>(work: F) -> F::Output {
+pub fn wait_for<F: Future>(work: F) -> F::Output {
     /// Its flag says whose wake it was: an inner call takes what the thread remembers of those of an outer one.
     struct Call {
         thread: Thread,

@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use voxel::pyramid::Halving;
@@ -21,7 +22,7 @@ use crate::fence::{Clock, Fence, Guard, Moment};
 use crate::map::{self, Done, labels};
 use crate::op::{Label, Op};
 use crate::plan::memory::{self, Limits, Projection, Resources};
-use crate::plan::{Leaf, Plan, Rows, Stage, StageKind, TableId};
+use crate::plan::{Leaf, Plan, Rows, StageKind, TableId};
 use crate::pyramid::Shrink;
 use crate::reduce::rank::{self, Keep};
 use crate::reduce::{contacts, down, seam, table, up};
@@ -99,9 +100,10 @@ fn join(counts: &mut Vec<Partial>, more: Vec<Partial>) {
     }
 }
 
-/// Whether a unit of a stage can be one thread's. Row groups are encoded by several, of the runtime.
-fn is_for_one_thread(kind: &StageKind) -> bool {
-    !matches!(kind, StageKind::Table(_) | StageKind::Publish)
+/// What the task of a unit gave.
+async fn ended(mut task: JoinSet<Result<Done>>) -> Result<Done> {
+    let ended = task.join_next().await.ok_or_else(|| Error::internal("a unit was never begun"))?;
+    ended.unwrap_or_else(|e| Err(Error::internal(format!("a unit did not end well: {e}"))))
 }
 
 fn closed(_: tokio::sync::AcquireError) -> Error {
@@ -121,10 +123,7 @@ impl Worker {
         let sources = Arc::new(Sources::open(stores, &plan).await?);
         let limits: Vec<Limits> = stages.iter().map(|stage| stage.limits).collect();
         let on_disks = store.all_on_disk() && sources.all_on_disk();
-        let gate = |(stage, limits): (&Stage, &Limits)| {
-            Gate::new(limits, (on_disks && is_for_one_thread(&stage.kind)).then_some(resources.threads))
-        };
-        let gates = plan.stages.iter().zip(&limits).map(gate).collect();
+        let gates = limits.iter().map(|limits| Gate::new(limits, on_disks.then_some(resources.threads))).collect();
         Ok(Self {
             store,
             plan,
@@ -199,7 +198,7 @@ impl Worker {
         process::allow(self.limits[stage].buffer_bytes);
         // Held by every unit, so that it is known when none goes on.
         let (busy, mut idle) = mpsc::channel(1);
-        let mut running = JoinSet::new();
+        let mut running = FuturesUnordered::new();
         let (mut next, mut end, mut done, mut counts) = (first, end, Vec::new(), Vec::new());
         loop {
             // What has begun is finished, so that the receipt speaks of all units up to one. The first always begins: a
@@ -213,17 +212,15 @@ impl Worker {
             }
             tokio::select! {
                 unit = self.begin(stage, next, running.len(), &busy), if next < end => {
-                    running.spawn(unit);
+                    running.push(unit);
                     next += 1;
                 }
-                Some(finished) = running.join_next() => {
-                    let (unit, result) = finished.map_err(|e| Error::internal(format!("a unit did not end well: {e}")))?;
+                Some((unit, result)) = running.next() => {
                     let mut result = match result {
                         Ok(result) => result,
                         Err(error) => {
                             // Nothing of this attempt goes on once it has been answered.
-                            running.shutdown().await;
-                            drop(busy);
+                            drop((running, busy));
                             idle.recv().await;
                             return Err(error);
                         }
@@ -253,12 +250,14 @@ impl Worker {
         match &self.gates[stage].units {
             Units::Tasks(turns) => {
                 let turn = turns.of(unit).await;
-                let work = async move {
+                // A set of one, since a set that is dropped stops what it has begun.
+                let mut task = JoinSet::new();
+                task.spawn(async move {
                     let done = this.unit(stage, unit).await;
                     drop((turn, busy));
-                    (unit, done)
-                };
-                work.boxed()
+                    done
+                });
+                async move { (unit, ended(task).await) }.boxed()
             }
             Units::Threads(crew) if running < crew.wanted() => {
                 let crew = crew.clone();
@@ -314,7 +313,7 @@ impl Worker {
     /// One unit of a stage.
     async fn unit(&self, stage: usize, unit: u64) -> Result<Done> {
         let (plan, gate, this) = (&self.plan, &self.gates[stage], &self.plan.stages[stage]);
-        let Limits { merge_bytes, ahead_bytes, .. } = self.limits[stage];
+        let merge_bytes = self.limits[stage].merge_bytes;
         match &this.kind {
             StageKind::Map(pass) => map::block(self, gate, stage, pass, unit).await,
             StageKind::Relabel { step } => labels::relabel(self, gate, stage, *step, unit).await,
@@ -379,7 +378,7 @@ impl Worker {
             StageKind::Table(table) => {
                 let _permit = gate.compute().await?;
                 let state = self.state_before(stage).await?;
-                table::encode_group(&self.store, plan, &state, *table, unit, ahead_bytes).await?;
+                table::encode(&self.store, plan, &state, *table, unit).await?;
                 Ok(Done::default())
             }
             StageKind::Level { image, level } => {

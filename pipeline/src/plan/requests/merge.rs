@@ -6,9 +6,10 @@ use super::read::Reading;
 use super::{Asked, Counting, Objects, Span};
 use crate::grid::Tree;
 use crate::op::Op;
-use crate::plan::memory::{self, BATCH_ROWS, BLOCK_CONTACTS, Limits, columns_at_once, pieces_at_once};
+use crate::plan::memory::{self, BATCH_ROWS, BLOCK_CONTACTS, COLUMNS_OF_UNIT, Limits, pieces_at_once};
 use crate::plan::{Rows, StageKind, TableId};
 use crate::reduce::records::{Alias, Pair};
+use crate::reduce::table;
 use crate::reduce::up::{PAGE_RECORDS, pages_at_once};
 use crate::rows::PAGE_ROWS;
 use voxel::table::ObjectRow;
@@ -348,36 +349,29 @@ impl Counting<'_> {
         (input, each * self.blocks() + self.image(step + 1))
     }
 
-    /// Row groups encoded from the ranges they overlap.
-    pub(super) fn table(&self, table: TableId, limits: Limits) -> Asked {
-        let rows = self.rows(table);
-        let (ranges, groups) = (self.ranges(table).high, rows.div_ceil(self.plan.merge.group_rows.max(1)));
-        let range = self.range_file(table);
-        let parts = Span::up_to(ranges + groups);
-        let columns = self.columns(table);
-        let at_once = columns_at_once(self.plan.merge.group_rows, limits.ahead_bytes) as u64;
-        let batches = Span::up_to(columns.div_ceil(at_once) * (rows / BATCH_ROWS as u64 + 2 * (ranges + groups)));
-        let bytes = self.plan.merge.group_rows.min(rows) * 8 * columns + (1 << 16);
-        range.open() * parts + range.section() * batches + upload(bytes) * Span::up_to(groups)
+    /// Columns encoded from the ranges that their row group overlaps.
+    pub(super) fn table(&self, id: TableId) -> Asked {
+        let rows = self.rows(id);
+        let (ranges, units) = (self.ranges(id).high, table::units(self.plan, id, rows));
+        let groups = rows.div_ceil(self.plan.merge.group_rows.max(1));
+        let of_group = units / groups.max(1);
+        let range = self.range_file(id);
+        let parts = Span::up_to(of_group * (ranges + groups));
+        let batches = Span::up_to(of_group * (rows / BATCH_ROWS as u64 + 2 * (ranges + groups)));
+        let bytes = self.plan.merge.group_rows.min(rows) * 8 * COLUMNS_OF_UNIT as u64 + (1 << 16);
+        range.open() * parts + range.section() * batches + upload(bytes) * Span::up_to(units)
     }
 
-    fn columns(&self, table: TableId) -> u64 {
-        match table.of {
-            Rows::Objects => self.plan.columns(table.step).map_or(0, |columns| columns.columns().len() as u64),
-            Rows::Contacts => 4,
-        }
-    }
-
-    /// A table put together from its row groups.
-    pub(super) fn published_table(&self, table: TableId) -> Asked {
+    /// A table put together from its columns.
+    pub(super) fn published_table(&self, id: TableId) -> Asked {
         /// Bytes that are read at a time.
         const AHEAD_BYTES: u64 = 1 << 20;
-        let rows = self.rows(table);
+        let rows = self.rows(id);
+        let (units, columns) = (table::units(self.plan, id, rows), table::columns(self.plan, id).len() as u64);
         let groups = rows.div_ceil(self.plan.merge.group_rows.max(1));
-        let columns = self.columns(table);
         let bytes = rows * 8 * columns;
-        // Of each its length and its footer, in a few requests; then column by column.
-        let reads = groups * (6 + 2 * columns) + bytes / AHEAD_BYTES;
+        // Of each unit's file its length and its footer, in a few requests; then column by column.
+        let reads = units * 6 + groups * 2 * columns + bytes / AHEAD_BYTES;
         Asked { gets: Span::up_to(reads), bytes_in: Span::up_to(bytes), ..Asked::default() } + upload(bytes + (1 << 20))
     }
 }
