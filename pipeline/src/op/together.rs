@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use voxel::filter::{self, Gaussian};
+use voxel::filter::{self, Gaussian, Rescale};
 use voxel::{AnyVolume, Dtype, Extent, Region};
 
 use super::{Op, dtypes};
@@ -46,6 +46,15 @@ fn parts(ops: &[Op]) -> (&[Op], Option<&Gaussian>, &[Op]) {
     match gaussian {
         Some((i, gaussian)) => (&ops[..i], Some(gaussian), &ops[i + 1..]),
         None => (ops, None, &[]),
+    }
+}
+
+/// What the Gaussian itself rescales its voxels by when it reads them: where its values are only compared, which it does
+/// quickly, less is read and held so. (Exact sums would divide again and again.)
+fn read_rescaled(ops: &[Op], dtype: Dtype) -> Option<Rescale> {
+    match parts(ops) {
+        ([Op::Rescale(by)], Some(_), [Op::Threshold(_), ..]) if Gaussian::rescales(dtype) => Some(*by),
+        _ => None,
     }
 }
 
@@ -96,6 +105,8 @@ fn through_slabs(
     let mut take = |slab| result.add_planes(&through(next, after.len(), slab));
     if before.is_empty() {
         gaussian.stream(filter::Input::Whole(input), out, extent, cut, &mut take);
+    } else if let Some(by) = read_rescaled(ops, input.dtype()) {
+        gaussian.stream(filter::Input::Rescaled(input, by), out, extent, cut, &mut take);
     } else {
         let needed = regions[before.len()];
         let mut made = |planes: Range<usize>| {
@@ -142,7 +153,8 @@ fn by_slabs(ops: &[Op], dtype: Dtype, regions: &[Region], extent: Extent) -> usi
     let slabs = (0..ops.len()).filter(|i| ops[*i].is_pointwise()).map(slab).max().unwrap_or(0);
     let smoothing = gaussian.map_or(0, |gaussian| {
         let (input, out) = (regions[before.len()], regions[before.len() + 1]);
-        gaussian.stream_peak_bytes(types[before.len()], before.is_empty(), input, out)
+        let is_whole = before.is_empty() || read_rescaled(ops, dtype).is_some();
+        gaussian.stream_peak_bytes(types[before.len()], is_whole, input, out)
     });
     regions[0].voxels() * dtype.size() + out.voxels() * types[ops.len()].size() + smoothing + slabs
 }
@@ -197,7 +209,7 @@ mod tests {
                 "rescale divide=7 | cast dtype=int16 | threshold below=20",
                 "clip low=3 high=90 | gaussian sigma=1 mode=mirror",
             ] {
-                for dtype in [Dtype::U8, Dtype::I32, Dtype::F32, Dtype::F64, Dtype::Bool] {
+                for dtype in [Dtype::U8, Dtype::I16, Dtype::I32, Dtype::F32, Dtype::F64, Dtype::Bool] {
                     let ops = ops(text, extent);
                     let inner = Region { start: shape.map(|n| n / 3), end: shape.map(|n| (n * 3).div_ceil(4)) };
                     for block in [extent.region(), inner] {

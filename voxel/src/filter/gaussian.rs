@@ -13,13 +13,15 @@
 
 mod decide;
 mod planes;
+mod reading;
 mod sums;
 
-use super::Boundary;
+use super::{Boundary, Rescale};
 use crate::threshold::Cut;
 use crate::{AnyElement, AnyVolume, Dtype, Element, Extent, Region, Volume, with_dtype, with_volume};
 use decide::{Quick, Spread};
 use planes::{Planes, Target};
+use reading::{AsIs, Reading, Rescaled};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use sums::{Doubles, Lanes, Singles};
@@ -64,7 +66,7 @@ impl Gaussian {
                 return F::wrap(super::cast::converted(input, out));
             }
             let mut smooth = Volume::<F>::zeros(out);
-            gaussian.smooth(Planes::all(input), out, extent, None, Target::Whole(&mut smooth.data));
+            gaussian.smooth(Planes::all(input), AsIs, out, extent, None, Target::Whole(&mut smooth.data));
             F::wrap(smooth)
         }
         match input {
@@ -83,13 +85,14 @@ impl Gaussian {
         fn whole<S: Element, F: AnyElement>(
             gaussian: &Gaussian,
             input: Volume<S>,
+            reading: impl Reading<S>,
             out: Region,
             extent: Extent,
             cut: Option<Cut>,
             take: &mut dyn FnMut(AnyVolume),
         ) {
             let mut take = |planes| take(F::wrap(planes));
-            gaussian.smooth(Planes::all(input), out, extent, cut, Target::Passed(&mut take));
+            gaussian.smooth(Planes::all(input), reading, out, extent, cut, Target::Passed(&mut take));
         }
         fn to_come<S: AnyElement, F: AnyElement>(
             gaussian: &Gaussian,
@@ -104,7 +107,18 @@ impl Gaussian {
                 None => panic!("planes of {} were to come", S::DTYPE),
             };
             let mut take = |planes| take(F::wrap(planes));
-            gaussian.smooth(Planes::to_come(&mut next), out, extent, cut, Target::Passed(&mut take));
+            gaussian.smooth(Planes::to_come(&mut next), AsIs, out, extent, cut, Target::Passed(&mut take));
+        }
+        fn rescaled<S: Element>(
+            gaussian: &Gaussian,
+            input: Volume<S>,
+            by: Rescale,
+            out: Region,
+            extent: Extent,
+            cut: Option<Cut>,
+            take: &mut dyn FnMut(AnyVolume),
+        ) {
+            whole::<S, f32>(gaussian, input, Rescaled::new::<S>(by), out, extent, cut, take);
         }
         match input {
             input if self.halo() == [0; 3] => {
@@ -112,13 +126,27 @@ impl Gaussian {
                 let mut input = input;
                 slabs(out).for_each(|part| take(super::cast(input.planes(part), part, averaged)));
             }
-            Input::Whole(AnyVolume::F64(v)) => whole::<f64, f64>(self, v, out, extent, cut, take),
-            Input::Whole(input) => with_volume!(input, v => whole::<_, f32>(self, v, out, extent, cut, take)),
+            Input::Whole(AnyVolume::F64(v)) => whole::<f64, f64>(self, v, AsIs, out, extent, cut, take),
+            Input::Whole(input) => with_volume!(input, v => whole::<_, f32>(self, v, AsIs, out, extent, cut, take)),
+            Input::Rescaled(AnyVolume::Bool(v), by) => rescaled(self, v, by, out, extent, cut, take),
+            Input::Rescaled(AnyVolume::U8(v), by) => rescaled(self, v, by, out, extent, cut, take),
+            Input::Rescaled(AnyVolume::I8(v), by) => rescaled(self, v, by, out, extent, cut, take),
+            Input::Rescaled(AnyVolume::U16(v), by) => rescaled(self, v, by, out, extent, cut, take),
+            Input::Rescaled(AnyVolume::I16(v), by) => rescaled(self, v, by, out, extent, cut, take),
+            Input::Rescaled(input, by) => {
+                let region = input.region();
+                self.stream(Input::Whole(by.apply(input, region)), out, extent, cut, take);
+            }
             Input::ToCome(Dtype::F64, next) => to_come::<f64, f64>(self, next, out, extent, cut, take),
             Input::ToCome(dtype, next) => {
                 with_dtype!(dtype, S => to_come::<S, f32>(self, next, out, extent, cut, take))
             }
         }
+    }
+
+    /// Whether voxels of a type can be rescaled while they are read.
+    pub fn rescales(dtype: Dtype) -> bool {
+        Rescaled::reads(dtype)
     }
 
     /// The most bytes of voxels alive at once in [`Gaussian::apply`], input, output and temporaries counted.
@@ -157,6 +185,7 @@ impl Gaussian {
     fn smooth<S: Element, F: AnyElement>(
         &self,
         mut from: Planes<S>,
+        reading: impl Reading<S>,
         out: Region,
         extent: Extent,
         cut: Option<Cut>,
@@ -169,7 +198,7 @@ impl Gaussian {
         let mut sums = Sums::new(&sizes);
         let mut columns = Columns::<Doubles>::new(&sizes);
         let mut quick = cut.filter(|_| F::DTYPE == Dtype::F32).map(|cut| Quick::new(cut, self, &sizes));
-        if quick.is_some() {
+        if quick.is_some() && reading.spread().is_none() {
             from.look_at_values();
         }
         let beyond = Spread::of(&Volume::new(Region::whole([1; 3]), vec![self.constant() as f32]));
@@ -179,15 +208,15 @@ impl Gaussian {
             from.hold(window.start[0]..window.end[0]);
             target.fill(part, |to| {
                 let row = |z, y, x| from.row(z, y, x);
-                let spread = from.spread().and(beyond);
+                let spread = reading.spread().unwrap_or_else(|| from.spread()).and(beyond);
                 if let Some(quick) = &mut quick
-                    && quick.slab(&pass, part, row, spread, &mut sums, &mut columns, to)
+                    && quick.slab(&pass, part, row, reading, spread, &mut sums, &mut columns, to)
                 {
                     return;
                 }
                 let row = |z, y| &row(z, y, needed.start[2])[..width];
-                pass.slab(planes, row, &self.taps, &mut sums, &mut columns, to);
-                if S::DTYPE.is_float() {
+                pass.slab(planes, row, reading, &self.taps, &mut sums, &mut columns, to);
+                if S::DTYPE.is_float() || reading.spread().is_some() {
                     equal_nans(to);
                 }
             });
@@ -199,6 +228,8 @@ impl Gaussian {
 pub enum Input<'a> {
     /// `out` grown by the halo and clipped to the image, or more.
     Whole(AnyVolume),
+    /// The same, to be rescaled first: voxels of at most 16 bits when they are read, so that they are never there as floats.
+    Rescaled(AnyVolume, Rescale),
     /// Planes of this type that are made when they are needed: those at the bottom first, each once and a few at a time. They
     /// are as wide and high as `out` grown by the halo and clipped, or more.
     ToCome(Dtype, &'a mut dyn FnMut(Range<usize>) -> AnyVolume),
@@ -208,6 +239,7 @@ impl Input<'_> {
     fn dtype(&self) -> Dtype {
         match self {
             Input::Whole(input) => input.dtype(),
+            Input::Rescaled(input, _) => input.dtype().averaged(),
             Input::ToCome(dtype, _) => *dtype,
         }
     }
@@ -216,6 +248,7 @@ impl Input<'_> {
     fn planes(&mut self, part: Region) -> AnyVolume {
         match self {
             Input::Whole(input) => input.cropped(part),
+            Input::Rescaled(input, by) => by.apply(input.cropped(part), part),
             Input::ToCome(_, next) => next(part.start[0]..part.end[0]),
         }
     }
@@ -314,6 +347,7 @@ impl Pass<'_> {
         &self,
         planes: Range<usize>,
         row: impl Fn(usize, usize) -> &'r [S],
+        reading: impl Reading<S>,
         taps: &[Vec<L::Number>; 3],
         sums: &mut Sums<F>,
         columns: &mut Columns<L>,
@@ -325,7 +359,7 @@ impl Pass<'_> {
         let Sums { slab, plane } = sums;
         if taps[0].is_empty() {
             for (z, to) in planes.zip(to.chunks_exact_mut(out_height * out_width)) {
-                self.within_plane(|y| row(z, y), taps, plane, columns, to);
+                self.within_plane(|y| row(z, y), reading, taps, plane, columns, to);
             }
             return;
         }
@@ -335,7 +369,7 @@ impl Pass<'_> {
             for y in 0..height {
                 rows.clear();
                 rows.extend(under.iter().map(|z| z.map(|z| row(z, first_row + y))));
-                self.down_columns(&rows, &taps[0], &mut columns.strip, &mut sums[y * width..], height * width);
+                self.down_columns(&rows, reading, &taps[0], &mut columns.strip, &mut sums[y * width..], height * width);
             }
         };
         if slab.is_empty() {
@@ -344,7 +378,7 @@ impl Pass<'_> {
         }
         sum_along_z(slab);
         for (from, to) in slab.chunks_exact(height * width).zip(to.chunks_exact_mut(out_height * out_width)) {
-            self.within_plane(|y| &from[(y - first_row) * width..][..width], taps, plane, columns, to);
+            self.within_plane(|y| &from[(y - first_row) * width..][..width], AsIs, taps, plane, columns, to);
         }
     }
 
@@ -352,6 +386,7 @@ impl Pass<'_> {
     fn within_plane<'r, L: Lanes, S: Element, F: Element>(
         &self,
         row: impl Fn(usize) -> &'r [S],
+        reading: impl Reading<S>,
         taps: &[Vec<L::Number>; 3],
         plane: &mut [F],
         columns: &mut Columns<L>,
@@ -361,14 +396,14 @@ impl Pass<'_> {
         let width = self.needed.shape()[2];
         let ys = self.out.start[1]..self.out.end[1];
         if taps[1].is_empty() {
-            return self.along_rows::<L, _, _>(ys.map(row), &taps[2], line, to);
+            return self.along_rows::<L, _, _>(ys.map(row), reading, &taps[2], line, to);
         }
         let rows: Vec<_> = self.under(1, ys).into_iter().map(|y| y.map(&row)).collect();
         if taps[2].is_empty() {
-            return self.down_columns(&rows, &taps[1], strip, to, width);
+            return self.down_columns(&rows, reading, &taps[1], strip, to, width);
         }
-        self.down_columns(&rows, &taps[1], strip, plane, width);
-        self.along_rows::<L, _, _>(plane.chunks_exact(width), &taps[2], line, to);
+        self.down_columns(&rows, reading, &taps[1], strip, plane, width);
+        self.along_rows::<L, _, _>(plane.chunks_exact(width), AsIs, &taps[2], line, to);
     }
 
     /// What lies under the windows around `out` along an axis, by its place in the image; `None` for the constant.
@@ -382,17 +417,18 @@ impl Pass<'_> {
     fn down_columns<L: Lanes, S: Element, F: Element>(
         &self,
         rows: &[Option<&[S]>],
+        reading: impl Reading<S>,
         taps: &[L::Number],
         strip: &mut [L],
         to: &mut [F],
         stride: usize,
     ) {
         let width = self.needed.shape()[2];
-        let constant = L::number(self.gaussian.constant());
+        let constant = L::number(self.gaussian.constant(), AsIs);
         let strip = &mut strip[..rows.len()];
         for x in (0..width).step_by(L::COUNT) {
             let lanes = L::COUNT.min(width - x);
-            sums::load_strip(rows, x, lanes, constant, strip);
+            sums::load_strip(rows, reading, x, lanes, constant, strip);
             sums::weigh_strip(strip, taps, &mut to[x..], stride, lanes);
         }
     }
@@ -401,6 +437,7 @@ impl Pass<'_> {
     fn along_rows<'r, L: Lanes, S: Element, F: Element>(
         &self,
         rows: impl Iterator<Item = &'r [S]>,
+        reading: impl Reading<S>,
         taps: &[L::Number],
         line: &mut [L::Number],
         to: &mut [F],
@@ -409,9 +446,18 @@ impl Pass<'_> {
         let first = self.out.start[2] as isize - (taps.len() / 2) as isize;
         let used = out_width + taps.len() - 1;
         let (boundary, n) = (self.gaussian.boundary, self.extent.shape[2]);
-        let constant = L::number(self.gaussian.constant());
+        let constant = L::number(self.gaussian.constant(), AsIs);
         for (row, to) in rows.zip(to.chunks_exact_mut(out_width)) {
-            sums::load_extended::<L, S>(row, self.needed.start[2], n, first, &mut line[..used], boundary, constant);
+            sums::load_extended::<L, S, _>(
+                row,
+                reading,
+                self.needed.start[2],
+                n,
+                first,
+                &mut line[..used],
+                boundary,
+                constant,
+            );
             sums::weigh_line::<L, F>(line, taps, to);
         }
     }

@@ -60,8 +60,15 @@ impl Rescale {
         output
     }
 
+    /// Factor and summand of the line it is, but for what rounding makes of it.
+    pub(super) fn line(&self) -> [f64; 2] {
+        let factor = self.multiply / self.divide;
+        if self.invert { [-factor, 1.0 - self.add] } else { [factor, self.add] }
+    }
+
+    /// What a value becomes.
     #[inline(always)]
-    fn of(&self, v: f64) -> f64 {
+    pub(super) fn of(&self, v: f64) -> f64 {
         let v = v * self.multiply / self.divide + self.add;
         if self.invert { 1.0 - v } else { v }
     }

@@ -6,6 +6,7 @@
 //! filters of exact geometry: Shewchuk 1997, Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric
 //! Predicates.)
 
+use super::reading::Reading;
 use super::sums::{Doubles, Lanes, Singles};
 use super::{Columns, Gaussian, Pass, Sizes, Sums};
 use crate::simd::vectorised;
@@ -13,10 +14,10 @@ use crate::threshold::Cut;
 use crate::{Dtype, Element, Region, Volume};
 
 /// Half the distance from 1 to the next f32: the most that rounding changes a number, as a part of it.
-const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
+pub(super) const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
 
 /// What weights, values and their products may be beside 0: beyond it f32 loses digits.
-const RANGE: std::ops::Range<f64> = 1e-34..1e34;
+pub(super) const RANGE: std::ops::Range<f64> = 1e-34..1e34;
 
 /// What a row that is read again costs, far from what was read before it, in products of a weight.
 const COST_OF_ROW: usize = 150;
@@ -38,6 +39,9 @@ pub(super) struct Spread {
 impl Spread {
     /// That of no values.
     pub(super) const NONE: Self = Self { least: f32::MAX, largest: 0.0, is_signed: false };
+
+    /// That of values of which nothing is known.
+    pub(super) const UNKNOWN: Self = Self { least: 0.0, largest: f32::NAN, is_signed: true };
 
     /// That of all voxels of a volume, or more.
     pub(super) fn of<S: Element>(volume: &Volume<S>) -> Self {
@@ -81,10 +85,10 @@ vectorised! {
     }
 
     /// Whether one of the values lies near to one of the numbers.
-    fn any_near(values: &[f32], numbers: [f32; 2], doubt: Doubt, found: &mut bool) {
+    fn any_near<F: Element>(values: &[F], numbers: [f32; 2], doubt: Doubt, found: &mut bool) {
         let mut near = 0;
         for value in values {
-            near |= u32::from(is_near(*value, numbers, doubt));
+            near |= u32::from(is_near(value.to_f64() as f32, numbers, doubt));
         }
         *found = near != 0;
     }
@@ -150,6 +154,7 @@ impl Quick {
         pass: &Pass,
         part: Region,
         row: impl Fn(usize, usize, usize) -> &'r [S],
+        reading: impl Reading<S>,
         spread: Spread,
         sums: &mut Sums<F>,
         exact: &mut Columns<Doubles>,
@@ -158,10 +163,10 @@ impl Quick {
         if self.is_given_up {
             return false;
         }
-        let Some(doubt) = self.doubt(spread) else { return false };
+        let Some(doubt) = self.doubt(spread, reading.error()) else { return false };
         let width = pass.needed.shape()[2];
         let needed = |z, y| &row(z, y, pass.needed.start[2])[..width];
-        pass.slab(part.start[0]..part.end[0], needed, &self.taps, sums, &mut self.columns, to);
+        pass.slab(part.start[0]..part.end[0], needed, reading, &self.taps, sums, &mut self.columns, to);
 
         let affordable = (part.voxels() as f64 * AGAIN_MAX / self.cost_of_one) as usize;
         let Some(undecided) = self.undecided(to, spread, doubt, affordable) else {
@@ -177,21 +182,24 @@ impl Quick {
             let width = one.needed.shape()[2];
             let needed = |z, y| &row(z, y, one.needed.start[2])[..width];
             let voxel = std::slice::from_mut(&mut to[i]);
-            one.slab(out.start[0]..out.end[0], needed, &pass.gaussian.taps, sums, exact, voxel);
+            one.slab(out.start[0]..out.end[0], needed, reading, &pass.gaussian.taps, sums, exact, voxel);
         }
         true
     }
 
-    /// How far a value may be from the exact one, where values are such that this can be said.
-    fn doubt(&self, spread: Spread) -> Option<Doubt> {
+    /// How far a value may be from the exact one, where values are such that this can be said. Each was wrong by `before`
+    /// already when it was read.
+    fn doubt(&self, spread: Spread, before: f64) -> Option<Doubt> {
         let products = f64::from(spread.least.min(1.0)) * self.least_weight..f64::from(spread.largest);
         if spread.largest.is_nan() || products.start < RANGE.start || products.end > RANGE.end {
             return None;
         }
+        // A mean of errors, and what the sums make of them.
+        let before = (before * (1.0 + self.error)) as f32;
         Some(match spread.is_signed {
-            true => Doubt { absolute: self.error as f32 * spread.largest, relative: 0.0 },
+            true => Doubt { absolute: self.error as f32 * spread.largest + before, relative: 0.0 },
             // A mean of what is not negative is wrong by a part of itself.
-            false => Doubt { absolute: 0.0, relative: self.error as f32 },
+            false => Doubt { absolute: before, relative: self.error as f32 },
         })
     }
 
@@ -208,16 +216,11 @@ impl Quick {
         let of_interest = |number: f64| spread.is_signed || number > 0.0;
         let numbers = self.numbers.map(|number| if of_interest(number) { number as f32 } else { f32::NAN });
         let mut found = Vec::new();
-        let mut piece = [0.0; PIECE];
-        for (i, from) in values.chunks(PIECE).enumerate() {
-            let piece = &mut piece[..from.len()];
-            for (to, from) in piece.iter_mut().zip(from) {
-                *to = from.to_f64() as f32;
-            }
+        for (i, piece) in values.chunks(PIECE).enumerate() {
             let mut any = false;
             any_near(piece, numbers, doubt, &mut any);
             if any {
-                let near = (0..piece.len()).filter(|k| is_near(piece[*k], numbers, doubt));
+                let near = (0..piece.len()).filter(|k| is_near(piece[*k].to_f64() as f32, numbers, doubt));
                 found.extend(near.map(|k| i * PIECE + k));
             }
             if found.len() > count_max {

@@ -1,6 +1,7 @@
 //! Weighted sums of windows that lie side by side, one in each lane of the vector unit.
 
 use super::Boundary;
+use super::reading::Reading;
 use crate::Element;
 use crate::simd::vectorised;
 
@@ -16,12 +17,12 @@ pub(super) trait Lanes: Copy {
     /// All zeros.
     const ZERO: Self;
 
-    fn number<S: Element>(value: S) -> Self::Number;
+    fn number<S: Element, R: Reading<S>>(value: S, reading: R) -> Self::Number;
 
     fn numbers(&self) -> &[Self::Number];
 
     /// Converts as many voxels as there are, or as there are lanes.
-    fn load<S: Element>(&mut self, from: &[S]);
+    fn load<S: Element, R: Reading<S>>(&mut self, from: &[S], reading: R);
 
     fn fill(&mut self, number: Self::Number);
 
@@ -42,7 +43,7 @@ pub(super) trait Lanes: Copy {
 }
 
 macro_rules! lanes {
-    ($name:ident, $number:ty, $count:literal, $from:expr, $round:ident) => {
+    ($name:ident, $number:ty, $count:literal, $read:ident, $round:ident) => {
         #[derive(Clone, Copy)]
         #[repr(align(64))]
         pub(super) struct $name([$number; $count]);
@@ -55,8 +56,8 @@ macro_rules! lanes {
             const ZERO: Self = Self([0.0; $count]);
 
             #[inline(always)]
-            fn number<S: Element>(value: S) -> $number {
-                $from(value.to_f64())
+            fn number<S: Element, R: Reading<S>>(value: S, reading: R) -> $number {
+                reading.$read(value)
             }
 
             #[inline(always)]
@@ -65,17 +66,17 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
-            fn load<S: Element>(&mut self, from: &[S]) {
+            fn load<S: Element, R: Reading<S>>(&mut self, from: &[S], reading: R) {
                 let Self(to) = self;
                 match from.first_chunk::<$count>() {
                     Some(from) => {
                         for i in 0..$count {
-                            to[i] = Self::number(from[i]);
+                            to[i] = reading.$read(from[i]);
                         }
                     }
                     None => {
                         for (to, from) in to.iter_mut().zip(from) {
-                            *to = Self::number(*from);
+                            *to = reading.$read(*from);
                         }
                     }
                 }
@@ -127,23 +128,31 @@ macro_rules! lanes {
         }
     };
 }
-lanes!(Doubles, f64, 16, |value| value, from_f64);
-lanes!(Singles, f32, 32, |value| value as f32, from_f32);
+lanes!(Doubles, f64, 16, double, from_f64);
+lanes!(Singles, f32, 32, single, from_f32);
 
 vectorised! {
     /// Converts a few columns of the rows; where there is no row, all is constant.
-    pub(super) fn load_strip<L: Lanes, S: Element>(rows: &[Option<&[S]>], x: usize, lanes: usize, constant: L::Number, strip: &mut [L]) {
+    pub(super) fn load_strip<L: Lanes, S: Element, R: Reading<S>>(
+        rows: &[Option<&[S]>],
+        reading: R,
+        x: usize,
+        lanes: usize,
+        constant: L::Number,
+        strip: &mut [L],
+    ) {
         for (to, row) in strip.iter_mut().zip(rows) {
             match row {
-                Some(row) => to.load(&row[x..][..lanes]),
+                Some(row) => to.load(&row[x..][..lanes], reading),
                 None => to.fill(constant),
             }
         }
     }
 
     /// Converts a row, extended beyond the image's faces.
-    pub(super) fn load_extended<L: Lanes, S: Element>(
+    pub(super) fn load_extended<L: Lanes, S: Element, R: Reading<S>>(
         row: &[S],
+        reading: R,
         start: usize,
         n: usize,
         first: isize,
@@ -151,7 +160,7 @@ vectorised! {
         boundary: Boundary,
         constant: L::Number,
     ) {
-        boundary.extend_row(row, start, n, first, line, constant, L::number);
+        boundary.extend_row(row, start, n, first, line, constant, |value| L::number(value, reading));
     }
 
     /// The weighted sum of each window down a strip, to rows of `lanes` voxels that lie `stride` apart.

@@ -218,6 +218,74 @@ fn what_is_decided_quickly_is_what_the_exact_values_decide() {
 }
 
 #[test]
+fn what_is_rescaled_when_it_is_read_is_decided_as_what_was_rescaled_before() {
+    let line = |multiply, divide, add, invert| Rescale { multiply, divide, add, invert };
+    let rescales = [
+        line(1.0, 255.0, 0.0, true),
+        line(3.0, 7.0, -100.0, false),
+        line(1.0, 1.0, 0.0, false),
+        line(0.0, 1.0, 2.5, false),
+        line(1.0, 0.0, 0.0, false),
+        line(1e-40, 1.0, 0.0, false),
+        line(1e30, 1.0, 1e36, true),
+    ];
+    for (shape, sigma) in [
+        ([2 * SLAB + 3, 9, 40], [1.0; 3]),
+        ([1, 40, 70], [0.0, 2.0, 1.0]),
+        ([5, 6, 80], [0.0, 0.0, 4.0]),
+        ([3; 3], [0.0; 3]),
+    ] {
+        let extent = Extent { shape, planar: false };
+        let out = extent.region();
+        for dtype in [Dtype::Bool, Dtype::U8, Dtype::I8, Dtype::U16, Dtype::I16, Dtype::I32, Dtype::F64] {
+            for (rescale, boundary) in rescales.into_iter().flat_map(|rescale| MODES.map(|mode| (rescale, mode))) {
+                let gaussian = Gaussian::new(sigma, 3.0, boundary);
+                for input in kinds(dtype, out) {
+                    let exact = gaussian.apply(rescale.apply(input.clone(), out), out, extent);
+                    let values = values(&exact);
+                    let of = |cut| {
+                        let mut all = AnyVolume::without_planes(dtype.averaged(), out);
+                        let input = Input::Rescaled(input.clone(), rescale);
+                        gaussian.stream(input, out, extent, cut, &mut |planes| all.add_planes(&planes));
+                        all
+                    };
+                    assert_eq!(
+                        of(None).to_le_bytes(),
+                        exact.to_le_bytes(),
+                        "{dtype} {boundary:?} {sigma:?} {rescale:?}"
+                    );
+                    for cut in
+                        [Cut::Above(values[values.len() / 3]), Cut::Below(values[values.len() / 2]), Cut::Above(0.5)]
+                    {
+                        assert!(
+                            passed(of(Some(cut)), cut) == passed(exact.clone(), cut),
+                            "{dtype} {boundary:?} {sigma:?} {shape:?} {rescale:?} {cut:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// They are not exact, so they were quick, and as near as is said.
+#[test]
+fn rescaled_bytes_are_smoothed_quickly() {
+    let extent = Extent { shape: [20, 30, 70], planar: false };
+    let out = extent.region();
+    let gaussian = Gaussian::new([3.0, 6.0, 6.0], 4.0, Boundary::Reflect);
+    let rescale = Rescale { divide: 255.0, invert: true, ..Rescale::default() };
+    let input = random_volume(Dtype::U8, out, 7);
+    let exact = values(&gaussian.apply(rescale.apply(input.clone(), out), out, extent));
+    let mut quick = AnyVolume::without_planes(Dtype::F32, out);
+    let take = &mut |planes: AnyVolume| quick.add_planes(&planes);
+    gaussian.stream(Input::Rescaled(input, rescale), out, extent, Some(Cut::Above(1e30)), take);
+    let most = decide::error(&gaussian) + 1e-6;
+    let away = values(&quick).iter().zip(&exact).map(|(quick, exact)| (quick - exact).abs()).fold(0.0, f64::max);
+    assert!(away > 0.0 && away <= most, "{away} of {most}");
+}
+
+#[test]
 fn quick_values_are_as_near_as_is_said() {
     let extent = Extent { shape: [20, 30, 70], planar: false };
     let out = extent.region();
