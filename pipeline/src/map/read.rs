@@ -24,13 +24,29 @@ pub(super) struct Reader<'a> {
     pub(super) done: &'a mut Done,
 }
 
+/// An array that the plan reads, and what it is to a block.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    array: &'a Array,
+    input: &'a Input,
+    role: Role,
+    part: Part,
+}
+
+impl<'a> Source<'a> {
+    /// The input, as `part` of what a block reads.
+    fn input(worker: &'a Worker, part: Part) -> Self {
+        Self { array: &worker.sources.input, input: &worker.plan.input, role: Role::Input, part }
+    }
+}
+
 impl Reader<'_> {
     /// Reads `region` of an image, which is `part` of what the block reads: the input where it lies, any other where an
     /// earlier stage has put it.
     pub(super) async fn image(&mut self, image: usize, part: Part, region: Region) -> Result<AnyVolume> {
         let worker = self.worker;
         if image == 0 {
-            return self.input(&worker.sources.input, &worker.plan.input, Role::Input, part, region).await;
+            return self.source(Source::input(worker, part), region).await;
         }
         let array = worker.stored(image).await?;
         let mut gone = None;
@@ -53,7 +69,8 @@ impl Reader<'_> {
         let (worker, block) = (self.worker, self.block);
         match (&worker.sources.intensity, &worker.plan.intensity) {
             (Some(array), Intensity::Other(other)) => {
-                self.input(array, other, Role::Intensity, Part::Intensity, block).await
+                let (role, part) = (Role::Intensity, Part::Intensity);
+                self.source(Source { array, input: other, role, part }, block).await
             }
             _ => Err(Error::internal("the array of intensities was not opened")),
         }
@@ -62,10 +79,10 @@ impl Reader<'_> {
     /// Reads `region` of the mask: true inside.
     pub(super) async fn mask(&mut self, region: Region) -> Result<Volume<bool>> {
         let worker = self.worker;
-        let (Some(array), Some(mask)) = (&worker.sources.mask, &worker.plan.mask) else {
+        let (Some(array), Some(input)) = (&worker.sources.mask, &worker.plan.mask) else {
             return Err(Error::internal("the mask was not opened"));
         };
-        let voxels = self.input(array, mask, Role::Mask, Part::Mask, region).await?;
+        let voxels = self.source(Source { array, input, role: Role::Mask, part: Part::Mask }, region).await?;
         match voxel::filter::cast(voxels, region, Dtype::Bool) {
             AnyVolume::Bool(mask) => Ok(mask),
             _ => Err(Error::internal("a mask is not bool")),
@@ -79,42 +96,34 @@ impl Reader<'_> {
         region: Region,
         mut each: impl FnMut(Region, Option<(AnyVolume, Option<Bytes>)>) -> Result<()>,
     ) -> Result<()> {
-        let (array, input) = (&self.worker.sources.input, &self.worker.plan.input);
+        let source = Source::input(self.worker, Part::From);
+        let input = source.input;
         let decode = |part: Fetched, wanted: &Wanting<'_>| {
             part.decode_each(wanted, |covers, chunk| {
                 let covers = input.region_in(covers);
                 each(covers, chunk.map(|(voxels, packed)| (at(voxels, covers), packed)))
             })
         };
-        self.input_parts(array, input, Role::Input, Part::From, region, decode).await
+        self.source_parts(source, region, decode).await
     }
 
     /// Reads `region` from an array that the plan reads.
-    async fn input(
-        &mut self,
-        array: &Array,
-        input: &Input,
-        role: Role,
-        part: Part,
-        region: Region,
-    ) -> Result<AnyVolume> {
-        let mut canvas = Canvas::new(array.dtype(), input.region_of(region));
+    async fn source(&mut self, source: Source<'_>, region: Region) -> Result<AnyVolume> {
+        let mut canvas = Canvas::new(source.array.dtype(), source.input.region_of(region));
         let put = |part: Fetched, wanted: &Wanting<'_>| part.decode_into(&mut canvas, wanted);
-        self.input_parts(array, input, role, part, region, put).await?;
+        self.source_parts(source, region, put).await?;
         Ok(at(canvas.into_image(), region))
     }
 
     /// [`Reader::parts`] of an array that the plan reads, with what is told of them. Many blocks read a chunk of the input; the
     /// one whose own it is tells that it was missing.
-    async fn input_parts(
+    async fn source_parts(
         &mut self,
-        array: &Array,
-        input: &Input,
-        role: Role,
-        part: Part,
+        source: Source<'_>,
         region: Region,
         decode: impl FnMut(Fetched, &Wanting<'_>) -> Result<()>,
     ) -> Result<()> {
+        let Source { array, input, role, part } = source;
         let own = (role == Role::Input).then(|| input.region_of(self.block));
         let (mut read, mut missing) = (Vec::new(), 0);
         let note = |part: &Fetched| {
