@@ -8,7 +8,7 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use voxel::filter::{Boundary, Gaussian, Input, Median};
+use voxel::filter::{Boundary, Gaussian, Input, Median, Rescale};
 use voxel::histogram::Tally;
 use voxel::label::{Connectivity, label};
 use voxel::morphology::{Footprint, Outside, erode};
@@ -29,16 +29,15 @@ const EXTENT: Extent = Extent { shape: [SIDE + 2 * MARGIN; 3], planar: false };
 /// A kernel by its name, ready to be run.
 type Kernel = (&'static str, fn() -> Box<dyn FnOnce()>);
 
-const KERNELS: [Kernel; 17] = [
+const KERNELS: [Kernel; 18] = [
     ("gaussian9-u8", || gaussian(1.0, Dtype::U8)),
     ("gaussian9-f32", || gaussian(1.0, Dtype::F32)),
     ("gaussian49-u8", || gaussian(6.0, Dtype::U8)),
     ("gaussian49-f32", || gaussian(6.0, Dtype::F32)),
-    ("gaussian49-u8-above", || {
-        let filter = Gaussian::new([6.0; 3], 4.0, Boundary::Reflect);
-        let input = Input::Whole(grown(filter.halo()[0]));
-        let cut = Some(Cut::Above(120.5));
-        ready(move || filter.stream(input, block(), EXTENT, cut, &mut |planes| drop(black_box(planes))))
+    ("gaussian49-u8-above", || compared(Input::Whole, Cut::Above(120.5))),
+    ("gaussian49-rescaled-above", || {
+        let rescaled = |input| Input::Rescaled(input, Rescale { divide: 255.0, invert: true, ..Rescale::default() });
+        compared(rescaled, Cut::Above(0.525))
     }),
     ("median3-u8", || median(3)),
     ("median5-u8", || median(5)),
@@ -166,6 +165,13 @@ fn gaussian(sigma: f64, dtype: Dtype) -> Box<dyn FnOnce()> {
     let region = input.region();
     let input = voxel::filter::cast(input, region, dtype);
     ready(move || filter.apply(input, block(), EXTENT))
+}
+
+/// A Gaussian of which nothing counts but the side of a number.
+fn compared(read: fn(AnyVolume) -> Input<'static>, cut: Cut) -> Box<dyn FnOnce()> {
+    let filter = Gaussian::new([6.0; 3], 4.0, Boundary::Reflect);
+    let input = read(grown(filter.halo()[0]));
+    ready(move || filter.stream(input, block(), EXTENT, Some(cut), &mut |planes| drop(black_box(planes))))
 }
 
 fn median(width: usize) -> Box<dyn FnOnce()> {

@@ -14,10 +14,10 @@ use crate::threshold::Cut;
 use crate::{Dtype, Element, Region, Volume};
 
 /// Half the distance from 1 to the next f32: the most that rounding changes a number, as a part of it.
-pub(super) const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
+const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
 
 /// What weights, values and their products may be beside 0: beyond it f32 loses digits.
-pub(super) const RANGE: std::ops::Range<f64> = 1e-34..1e34;
+const RANGE: std::ops::Range<f64> = 1e-34..1e34;
 
 /// What a row that is read again costs, far from what was read before it, in products of a weight.
 const COST_OF_ROW: usize = 150;
@@ -39,9 +39,6 @@ pub(super) struct Spread {
 impl Spread {
     /// That of no values.
     pub(super) const NONE: Self = Self { least: f32::MAX, largest: 0.0, is_signed: false };
-
-    /// That of values of which nothing is known.
-    pub(super) const UNKNOWN: Self = Self { least: 0.0, largest: f32::NAN, is_signed: true };
 
     /// That of all voxels of a volume, or more.
     pub(super) fn of<S: Element>(volume: &Volume<S>) -> Self {
@@ -169,7 +166,7 @@ impl Quick {
         pass.slab(part.start[0]..part.end[0], needed, reading, &self.taps, sums, &mut self.columns, to);
 
         let affordable = (part.voxels() as f64 * AGAIN_MAX / self.cost_of_one) as usize;
-        let Some(undecided) = self.undecided(to, spread, doubt, affordable) else {
+        let Some(undecided) = self.undecided(to, doubt, affordable) else {
             self.is_given_up = true;
             return false;
         };
@@ -194,8 +191,8 @@ impl Quick {
         if spread.largest.is_nan() || products.start < RANGE.start || products.end > RANGE.end {
             return None;
         }
-        // A mean of errors, and what the sums make of them.
-        let before = (before * (1.0 + self.error)) as f32;
+        // A mean of such errors is none larger, but for what sums and these operations make of it.
+        let before = (before * 1.01) as f32;
         Some(match spread.is_signed {
             true => Doubt { absolute: self.error as f32 * spread.largest + before, relative: 0.0 },
             // A mean of what is not negative is wrong by a part of itself.
@@ -204,16 +201,11 @@ impl Quick {
     }
 
     /// Where values are that decide nothing; `None` when there are more than so many.
-    fn undecided<F: Element>(
-        &self,
-        values: &[F],
-        spread: Spread,
-        doubt: Doubt,
-        count_max: usize,
-    ) -> Option<Vec<usize>> {
+    fn undecided<F: Element>(&self, values: &[F], doubt: Doubt, count_max: usize) -> Option<Vec<usize>> {
         const PIECE: usize = 1024;
-        // A mean of what is not negative is 0 where all of it is, of which f32 is sure. Nothing is near to NaN.
-        let of_interest = |number: f64| spread.is_signed || number > 0.0;
+        // A mean of what is not negative is 0 where all of it is, of which f32 is sure, if it was when that was read. Nothing is
+        // near to NaN.
+        let of_interest = |number: f64| doubt.absolute > 0.0 || number > 0.0;
         let numbers = self.numbers.map(|number| if of_interest(number) { number as f32 } else { f32::NAN });
         let mut found = Vec::new();
         for (i, piece) in values.chunks(PIECE).enumerate() {

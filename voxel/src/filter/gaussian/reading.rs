@@ -1,6 +1,6 @@
 //! What becomes of a voxel when it is read, before it is summed.
 
-use super::decide::{RANGE, ROUNDING, Spread};
+use super::decide::Spread;
 use crate::filter::Rescale;
 use crate::{Dtype, Element, Region, Volume};
 
@@ -68,20 +68,21 @@ impl Rescaled {
             Dtype::U16 => (0..=u16::MAX).map(f64::from).collect(),
             _ => (i16::MIN..=i16::MAX).map(f64::from).collect(),
         };
-        let largest = all.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+        let [factor, summand] = exact.line().map(|number| number as f32);
         let numbers: Vec<f32> = all.iter().map(|value| exact.of(*value) as f32).collect();
-        let [factor, summand] = exact.line();
-        let is_known = [factor, summand].iter().all(|number| *number == 0.0 || RANGE.contains(&number.abs()));
+        // As far as any is away: nothing needs to be known of what rounding does, nor of how the line was given.
+        let away =
+            |(value, number): (&f64, &f32)| (f64::from(quickly(*value, factor, summand)) - f64::from(*number)).abs();
+        let error = all.iter().zip(&numbers).map(away).fold(0.0, f64::max);
         let spread = Spread::of(&Volume::new(Region::whole([1, 1, numbers.len()]), numbers));
-        Self {
-            exact,
-            factor: factor as f32,
-            summand: summand as f32,
-            spread: if is_known { spread } else { Spread::UNKNOWN },
-            // Factor, product, summand and sum are rounded, by parts of numbers that may cancel each other.
-            error: 5.0 * ROUNDING * (factor.abs() * largest + summand.abs()),
-        }
+        Self { exact, factor, summand, spread, error }
     }
+}
+
+/// The number of a voxel by one product and one sum.
+#[inline(always)]
+fn quickly(value: f64, factor: f32, summand: f32) -> f32 {
+    value as f32 * factor + summand
 }
 
 impl<S: Element> Reading<S> for Rescaled {
@@ -92,7 +93,7 @@ impl<S: Element> Reading<S> for Rescaled {
 
     #[inline(always)]
     fn single(self, voxel: S) -> f32 {
-        voxel.to_f64() as f32 * self.factor + self.summand
+        quickly(voxel.to_f64(), self.factor, self.summand)
     }
 
     fn spread(self) -> Option<Spread> {
