@@ -37,7 +37,7 @@ const KERNELS: [Kernel; 18] = [
     ("gaussian49-u8-above", || compared(Input::Whole, Cut::Above(120.5))),
     ("gaussian49-rescaled-above", || {
         let rescaled = |input| Input::Rescaled(input, Rescale { divide: 255.0, invert: true, ..Rescale::default() });
-        compared(rescaled, Cut::Above(0.525))
+        compared(rescaled, Cut::Above(1.0 - 120.5 / 255.0))
     }),
     ("median3-u8", || median(3)),
     ("median5-u8", || median(5)),
