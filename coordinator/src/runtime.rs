@@ -4,20 +4,22 @@
 //! takes to wake, and within the runtime each of them would take two such wakes. So what only asks disks is polled outside of the
 //! runtime, on the calling thread, where the store does its file work at once; what it wants of the runtime it asks for here.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use pipeline::Error;
 use pipeline::task::wait_for;
-use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::Interval;
 
 use crate::exit::Stop;
 
-/// The runtime of this process, for work that it does not poll itself.
-static RUNTIME: OnceLock<Handle> = OnceLock::new();
+thread_local! {
+    /// The runtime of the work that this thread polls outside of it.
+    static BESIDE: RefCell<Option<Handle>> = const { RefCell::new(None) };
+}
 
 /// Carries `work` to its end on `threads` threads, which may also block on arithmetic. When it fails, blocks that are
 /// still being computed are not waited for.
@@ -37,8 +39,9 @@ pub(crate) fn complete<T, E: Into<Stop>>(threads: usize, work: impl Future<Outpu
 /// As of [`complete`].
 pub(crate) fn complete_on_disks<T, E: Into<Stop>>(work: impl Future<Output = Result<T, E>>) -> Result<T, Stop> {
     let runtime = of(1)?;
-    RUNTIME.get_or_init(|| runtime.handle().clone());
+    BESIDE.set(Some(runtime.handle().clone()));
     let done = wait_for(work);
+    BESIDE.take();
     runtime.shutdown_background();
     done.map_err(Into::into)
 }
@@ -48,37 +51,27 @@ fn of(threads: usize) -> Result<Runtime, Error> {
     built.map_err(|e| Error::unavailable(format!("threads can't be started: {e}")))
 }
 
-/// Makes the runtime that of this thread, unless it is already within one.
-fn enter() -> Option<EnterGuard<'static>> {
-    match Handle::try_current() {
-        Ok(_) => None,
-        Err(_) => RUNTIME.get().map(Handle::enter),
-    }
+/// Does something within the runtime.
+fn within<T>(something: impl FnOnce() -> T) -> T {
+    let beside = BESIDE.with_borrow(Clone::clone);
+    let _entered = beside.as_ref().map(Handle::enter);
+    something()
 }
 
 /// Waits.
 pub(crate) async fn sleep(time: Duration) {
-    let slept = {
-        let _entered = enter();
-        tokio::time::sleep(time)
-    };
-    slept.await;
+    within(|| tokio::time::sleep(time)).await;
 }
 
 /// Ticks at once, and then every `period`.
 pub(crate) fn interval(period: Duration) -> Interval {
-    let _entered = enter();
-    tokio::time::interval(period)
+    within(|| tokio::time::interval(period))
 }
 
 /// Waits until the user presses Ctrl-C.
 pub(crate) async fn ctrl_c() {
     let mut pressed = pin!(tokio::signal::ctrl_c());
-    let pressed = poll_fn(|context| {
-        let _entered = enter();
-        pressed.as_mut().poll(context)
-    });
-    let _ = pressed.await;
+    let _ = poll_fn(|context| within(|| pressed.as_mut().poll(context))).await;
 }
 
 #[cfg(test)]
@@ -87,15 +80,18 @@ mod tests {
 
     #[test]
     fn what_asks_disks_only_is_polled_outside_and_has_a_clock() {
-        let done: Result<bool, Stop> = complete_on_disks(async {
-            sleep(Duration::from_millis(1)).await;
-            interval(Duration::from_secs(3600)).tick().await;
-            let pressed = tokio::select! {
-                () = ctrl_c() => true,
-                () = sleep(Duration::from_millis(1)) => false,
-            };
-            Ok::<_, Error>(!pressed && Handle::try_current().is_err())
-        });
-        assert!(matches!(done, Ok(true)));
+        let once = || {
+            complete_on_disks(async {
+                sleep(Duration::from_millis(1)).await;
+                interval(Duration::from_secs(3600)).tick().await;
+                let pressed = tokio::select! {
+                    () = ctrl_c() => true,
+                    () = sleep(Duration::from_millis(1)) => false,
+                };
+                Ok::<_, Error>(!pressed && Handle::try_current().is_err())
+            })
+        };
+        // Each in a runtime of its own.
+        assert!(matches!((once(), once()), (Ok(true), Ok(true))));
     }
 }
