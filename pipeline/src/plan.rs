@@ -239,11 +239,13 @@ impl Plan {
         let head: Head = serde_json::from_slice(&object.bytes).map_err(unusable)?;
         if (head.format, head.voxmill.as_str()) != (FORMAT, env!("CARGO_PKG_VERSION")) {
             let (theirs, ours) = (head.voxmill, env!("CARGO_PKG_VERSION"));
+            let theirs =
+                if theirs == ours { format!("another build of voxmill {ours}") } else { format!("voxmill {theirs}") };
             return Err(Error::invalid(format!(
-                "the unfinished run in {} was started by voxmill {theirs}, but this is {ours}",
+                "the unfinished run in {} was started by {theirs}, and this is voxmill {ours}",
                 store.url()
             ))
-            .hint(format!("finish it with voxmill {theirs}, or {anew}")));
+            .hint(format!("finish it with {theirs}, or {anew}")));
         }
         crate::record::parse(store, layout::PLAN, &object.bytes).map(Some)
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use voxel::Dtype;
 use zarrs::metadata::v3::MetadataV3;
 
@@ -88,35 +88,40 @@ impl Codec {
         codecs
     }
 
-    /// The codec whose chunks of `dtype` these codecs of Zarr v3 metadata make, if there is one.
+    /// The codec whose chunks of `dtype` these codecs of Zarr v3 metadata make, if it is one that can be named here.
     pub(super) fn of(codecs: &[MetadataV3], dtype: Dtype) -> Option<Codec> {
-        let setting = |codec: &MetadataV3, key: &str| codec.configuration()?.get(key).cloned();
         let (bytes, packer) = match codecs {
             [bytes] => (bytes, None),
             [bytes, packer] => (bytes, Some(packer)),
             _ => return None,
         };
-        let little = dtype.size() == 1 || setting(bytes, "endian") == Some(json!("little"));
+        let endian = bytes.configuration().and_then(|told| told.get("endian"));
+        let little = dtype.size() == 1 || endian == Some(&json!("little"));
         if bytes.name() != "bytes" || !little {
             return None;
         }
         let Some(packer) = packer else { return Some(Codec::None) };
-        let level = |key| u8::try_from(setting(packer, key)?.as_u64()?).ok();
+        let mut told: Map<String, Value> =
+            packer.configuration()?.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        if packer.name() == "zstd" && told.get("level") == Some(&json!(0)) {
+            // What zarr-python writes unasked. It stands for zstd's default.
+            told.insert("level".into(), json!(3));
+        }
+        let level = |key| u8::try_from(told.get(key)?.as_u64()?).ok();
         let codec = match packer.name() {
             "zstd" => Codec::Zstd { level: level("level")? },
             "gzip" => Codec::Gzip { level: level("level")? },
             "blosc" => {
-                let name = setting(packer, "cname")?;
+                let name = told.get("cname")?;
                 let (_, compressor) = BloscCompressor::ALL.into_iter().find(|(known, _)| name == *known)?;
                 Codec::Blosc { compressor, level: level("clevel")? }
             }
             _ => return None,
         };
-        // And all else that it is told.
+        // And all else that it is told. Others write levels that can't be asked for here; what is given must have a name.
         let ours = codec.metadata(dtype).pop()?;
-        let theirs =
-            packer.configuration().map(|c| Value::Object(c.iter().map(|(k, v)| (k.clone(), v.clone())).collect()));
-        (theirs.as_ref() == ours.get("configuration")).then_some(codec)
+        let equal = ours.get("configuration") == Some(&Value::Object(told));
+        (equal && codec.to_string().parse() == Ok(codec)).then_some(codec)
     }
 
     /// The `compressor` of Zarr v2 metadata that stores `dtype` the same way, which gives the same bytes.
@@ -297,6 +302,16 @@ mod tests {
                 }
             }
         }
+        let with = |name: &str, configuration: Value| {
+            let packer = json!({"name": name, "configuration": configuration});
+            Codec::of(&read(vec![json!({"name": "bytes"}), packer]), Dtype::U8)
+        };
+        // What others write, too.
+        assert_eq!(with("zstd", json!({"level": 0, "checksum": false})), "zstd:3".parse().ok());
+        assert_eq!(with("zstd", json!({"level": 0, "checksum": true})), None);
+        assert_eq!(with("zstd", json!({"level": 23, "checksum": false})), None);
+        assert_eq!(with("zstd", json!({"level": -5, "checksum": false})), None);
+        assert_eq!(with("gzip", json!({"level": 12})), None);
         let shuffled = "blosc".parse::<Codec>().unwrap().metadata(Dtype::U16);
         assert_eq!(Codec::of(&read(shuffled), Dtype::U32), None);
     }

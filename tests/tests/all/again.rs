@@ -115,6 +115,23 @@ fn nothing_is_taken_for_changed_that_is_not() {
     }
 }
 
+/// zarr-python writes zstd at level 0 unasked, others at levels below it: no level that a job could ask for.
+#[test]
+fn whatever_the_input_is_packed_by_the_plan_can_be_read_again() {
+    let desk = desk();
+    desk.run("run blobs.zarr --steps 'cast dtype=uint8' --codec zstd:3 --levels none -o packed").well();
+    let metadata = std::fs::read_to_string(desk.path("packed/result.zarr/0/zarr.json")).unwrap();
+    for level in ["0", "-5"] {
+        let theirs = metadata.replace("\"level\": 3", &format!("\"level\": {level}"));
+        assert_ne!(theirs, metadata);
+        desk.write("packed/result.zarr/0/zarr.json", &theirs);
+        let job = format!("run packed/result.zarr/0 --steps 'median size=3' {HOW} -o out{level}");
+        desk.run(&job).well();
+        assert!(desk.run(&job).well().stderr.contains("already done"), "{level}");
+        desk.run(&format!("verify out{level}")).well();
+    }
+}
+
 #[test]
 fn a_changed_chunk_redoes_what_depends_on_it() {
     let desk = desk();
