@@ -242,7 +242,7 @@ fn segment(plan: &Plan, kind: &StageKind, threads: usize) -> u64 {
     let units = match kind {
         StageKind::Map(_) | StageKind::Relabel { .. } | StageKind::Seam { .. } => plan.grid.units(),
         StageKind::Up { level, .. } | StageKind::Down { level, .. } => plan.tree().units(*level),
-        // Ranges and row groups are counted later.
+        // Ranges and row groups are counted later, and with them their columns.
         StageKind::Rank(_) | StageKind::Table(_) => return 4,
         StageKind::Level { image, level } => plan.level_objects(*image, *level).unwrap_or(1),
         StageKind::Publish => return 1,

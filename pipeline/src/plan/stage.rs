@@ -50,7 +50,7 @@ pub enum StageKind {
         /// The step.
         step: usize,
     },
-    /// A table encoded, row group by row group.
+    /// A table encoded, a few columns of a row group by each unit.
     Table(TableId),
     /// A level of a stored image made of the one before, object by object.
     Level {

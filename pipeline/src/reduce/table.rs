@@ -42,18 +42,24 @@ pub(crate) fn columns(plan: &Plan, table: TableId) -> Vec<(&'static str, ColumnT
     }
 }
 
-/// Units that encode a table of so many rows: of each row group, so many columns.
+/// Units that encode a table of so many rows.
 pub(crate) fn units(plan: &Plan, table: TableId, rows: u64) -> u64 {
-    rows.div_ceil(plan.merge.group_rows.max(1)) * columns(plan, table).len().div_ceil(COLUMNS_OF_UNIT) as u64
+    rows.div_ceil(plan.merge.group_rows.max(1)) * units_of_group(&columns(plan, table))
+}
+
+/// Units that encode a row group.
+fn units_of_group(columns: &[(&str, ColumnType)]) -> u64 {
+    columns.len().div_ceil(COLUMNS_OF_UNIT) as u64
 }
 
 /// Encodes the columns of unit `unit` of a table into the scratch of its stage.
 pub(crate) async fn encode(store: &Store, plan: &Plan, state: &State, table: TableId, unit: u64) -> Result<()> {
     let ranked = state.ranked(table).ok_or_else(|| Error::internal("a table is encoded before it was ranked"))?;
     let all = columns(plan, table);
-    let parts = all.len().div_ceil(COLUMNS_OF_UNIT) as u64;
+    let parts = units_of_group(&all);
     let (group, first) = (unit / parts.max(1), (unit % parts.max(1)) as usize * COLUMNS_OF_UNIT);
     let columns = &all[first..all.len().min(first + COLUMNS_OF_UNIT)];
+    let mut out = Streamed::create(store, &layout::scratch(plan.table_stage(table), unit), columns).await?;
     let rows = group * plan.merge.group_rows
         ..((group + 1) * plan.merge.group_rows).min(ranked.bases.last().copied().unwrap_or(0));
     let room = |(_, kind): &(_, ColumnType)| Vec::with_capacity((rows.end - rows.start) as usize * width(*kind));
@@ -80,7 +86,6 @@ pub(crate) async fn encode(store: &Store, plan: &Plan, state: &State, table: Tab
             }
         }
     }
-    let mut out = Streamed::create(store, &layout::scratch(plan.table_stage(table), unit), columns).await?;
     let (described, properties) = (out.writer.schema_descr().columns().to_vec(), out.writer.properties().clone());
     let mut writer = out.writer.next_row_group().map_err(failed)?;
     for ((described, (_, kind)), bytes) in described.into_iter().zip(columns).zip(gathered) {
@@ -151,7 +156,7 @@ async fn gather(
 /// Streams the columns of a table into the file `key`, row group by row group.
 pub(crate) async fn publish(store: &Store, plan: &Plan, state: &State, table: TableId, key: &str) -> Result<Written> {
     let columns = columns(plan, table);
-    let parts = columns.len().div_ceil(COLUMNS_OF_UNIT) as u64;
+    let parts = units_of_group(&columns);
     let units = units(plan, table, state.rows(table).unwrap_or(0));
     let mut out = Streamed::create(store, key, &columns).await?;
     for group in 0..units / parts.max(1) {
@@ -229,6 +234,9 @@ impl Write for Buffer {
 
 impl Streamed {
     async fn create(store: &Store, key: &str, columns: &[(&str, ColumnType)]) -> Result<Self> {
+        if columns.is_empty() {
+            return Err(Error::internal("a table is written that nobody asked for"));
+        }
         /// Small and quick to read; higher levels gain little on numbers.
         const ZSTD_LEVEL: i32 = 1;
         let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(failed)?;
